@@ -171,7 +171,7 @@ impl FileStore {
     ///
     /// [`FileError::Disk`], [`FileError::NoDescriptor`], [`FileError::Away`].
     pub async fn bytes(&self, file: &StoredFile, part: Part) -> Result<Pieces, FileError> {
-        Ok(self.place.open(&FileStore::path(file), part).await?)
+        self.open_part(&FileStore::path(file), part).await
     }
 
     /// A part of the bytes of a file's thumbnail.
@@ -180,7 +180,17 @@ impl FileStore {
     ///
     /// As [`FileStore::bytes`].
     pub async fn thumbnail_bytes(&self, file: &StoredFile, part: Part) -> Result<Pieces, FileError> {
-        Ok(self.place.open(&picture::beside_path(&FileStore::path(file)), part).await?)
+        self.open_part(&picture::beside_path(&FileStore::path(file)), part).await
+    }
+
+    async fn open_part(&self, path: &str, part: Part) -> Result<Pieces, FileError> {
+        // A place elsewhere costs a connection, whose descriptor nobody sees.
+        let next = std::fs::File::open(&self.incoming)?;
+        if is_set_aside(&next, Use::File) {
+            return Err(FileError::NoDescriptor);
+        }
+        drop(next);
+        Ok(self.place.open(path, part).await?)
     }
 
     /// Tries the place.
