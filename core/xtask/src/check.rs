@@ -1,4 +1,4 @@
-//! `cargo xtask check`: formatting and lints of both workspaces, warnings denied.
+//! `cargo xtask check`: formatting and lints of every workspace, warnings denied.
 //!
 //! Adds rustfmt and clippy to the toolchain when they are missing, as in rustup's minimal profile.
 
@@ -8,7 +8,8 @@ use crate::workspace::{WASM_TARGET, Workspace, ensure_wasm_target, run as run_co
 use crate::{Done, Failure, no_more};
 
 pub(crate) const HELP: &str = "
-cargo xtask check    Run cargo fmt --check and cargo clippy -D warnings on the gateway and the plugins.";
+cargo xtask check    Run cargo fmt --check and cargo clippy -D warnings on the gateway, the plugins and the
+                     S3-compatible server of journeys.";
 
 pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     no_more("check", arguments.into_iter(), "no arguments")?;
@@ -19,8 +20,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     println!("[1/3] formatting");
     run_command(&mut workspace.cargo(&["fmt", "--all", "--check"]))?;
     run_command(&mut workspace.plugins_cargo(&["fmt", "--all", "--check"]))?;
-    println!("[2/3] lints of the gateway");
+    run_command(&mut workspace.bucket_cargo(&["fmt", "--check"]))?;
+    println!("[2/3] lints of the gateway, and of the server of journeys");
     run_command(&mut workspace.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run_command(&mut workspace.bucket_cargo(&["clippy", "--all-targets", "--", "-D", "warnings"]))?;
     println!("[3/3] lints of the plugins");
     let target = ["clippy", "--workspace", "--target", WASM_TARGET, "--", "-D", "warnings"];
     run_command(&mut workspace.plugins_cargo(&target))
