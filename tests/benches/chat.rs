@@ -9,7 +9,7 @@ pub(crate) mod client;
 
 use std::time::{Duration, Instant};
 
-use chelseru_domain::chat::{MessageBody, Post, RoomEdit, RoomId};
+use chelseru_domain::chat::{Face, MessageBody, Post, RoomEdit, RoomId};
 use chelseru_domain::ids::UserId;
 use chelseru_tests::process::Served;
 use chelseru_tests::{TestGateway, folder};
@@ -305,7 +305,7 @@ async fn history() {
         for _ in 0..messages {
             let post = Post {
                 sender: UserId(1),
-                sender_name: "G0-1".into(),
+                face: Face { name: "G0-1".into(), avatar: None },
                 body: MessageBody {
                     kind: "text".into(),
                     text: "x".repeat(TEXT_BYTES),

@@ -78,6 +78,7 @@ fn by_number(n: u64) -> ImportedUser {
         email: String::new(),
         staff: false,
         superuser: false,
+        avatar: None,
     };
     ImportedUser { user, password_hash: None, owns_number: true, derived_name: true, merged: Vec::new() }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chelseru_domain::chat::{
-    Access, FileDraft, FileId, MessageBody, Post, Rights, RoomEdit, RoomId, RoomRequest, RoomStatus,
+    Access, Face, FileDraft, FileId, MessageBody, Post, Rights, RoomEdit, RoomId, RoomRequest, RoomStatus,
     message_id,
 };
 use chelseru_domain::ids::UserId;
@@ -123,7 +123,7 @@ impl Town {
     async fn say(&self, room: RoomId, user: u64, file: Option<FileId>) -> u64 {
         let post = Post {
             sender: UserId(user),
-            sender_name: "x".into(),
+            face: Face { name: "x".into(), avatar: None },
             body: MessageBody { kind: "text".into(), text: "own".into(), ..MessageBody::default() },
             file,
             client_id: None,
@@ -138,7 +138,7 @@ impl Town {
 
     async fn file(&self, room: RoomId, user: u64) -> FileId {
         let draft = FileDraft {
-            room,
+            room: Some(room),
             uploader: UserId(user),
             name: format!("{}-{user}.png", room.0),
             folder: "/media/uploads/chat_files/2026/01/31/".into(),

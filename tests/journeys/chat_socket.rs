@@ -59,7 +59,7 @@ impl Chat {
     pub(crate) async fn post(&self, room: RoomId, sender: u64, text: &str) -> u64 {
         let post = Post {
             sender: UserId(sender),
-            sender_name: self.gateway.app.chat.name(UserId(sender)).await,
+            face: self.gateway.app.chat.face(UserId(sender)).await,
             body: MessageBody { kind: "text".into(), text: text.into(), ..MessageBody::default() },
             file: None,
             client_id: None,
@@ -97,7 +97,7 @@ impl Chat {
 
     pub(crate) async fn file(&self, room: RoomId, uploader: u64, name: &str) -> u64 {
         let draft = FileDraft {
-            room,
+            room: Some(room),
             uploader: UserId(uploader),
             name: name.into(),
             title: name.into(),

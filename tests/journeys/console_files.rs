@@ -81,3 +81,34 @@ async fn files_are_found_and_removed_with_what_shows_them() {
     let log = browser.get("/console/audit/?event=room_messages_read").await;
     assert!(log.has("files"), "{}", log.html);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_of_an_account_is_listed_without_a_room_and_removed() {
+    let street = Street::open("").await;
+    for size in [10, 20] {
+        assert_eq!(street.put_avatar(1, &png(size, size)).await.status, 200);
+    }
+    let me = street.ask(1, "GET", "/me/", Value::Null).await.body;
+    let mut browser = with_role(&street.gateway, "helper", Role::Support).await;
+    let user = browser.get("/console/users/1/").await;
+    assert!(user.has("/console/files/?user=1"), "{}", user.html);
+    assert!(!browser.get("/console/users/2/").await.has("/console/files/?user=2"));
+    let page = browser.get("/console/files/?user=1").await;
+    assert_eq!(rows(&page.html), 1, "the former one is about to be removed: {}", page.html);
+    let program = Program::of(&street.gateway, "operator:support").await;
+    let listed = program.get("/files/").await.body["results"][0].clone();
+    assert_eq!(
+        (&listed["id"], &listed["room"], &listed["avatar"]),
+        (&me["avatar_id"], &Value::Null, &json!(true))
+    );
+    let id = me["avatar_id"].to_string();
+    let done =
+        browser.submit(&page, "/console/files/remove/", &[("reason", "an insult"), ("confirm", &id)]).await;
+    assert!(done.address.ends_with("?done=1"), "{}", done.html);
+    let me = street.ask(1, "GET", "/me/", Value::Null).await.body;
+    assert_eq!((&me["avatar"], &me["avatar_id"]), (&Value::Null, &Value::Null));
+    assert_eq!(program.post(&format!("/files/{id}/remove/"), json!({"reason": "again"})).await.status, 404);
+    assert_eq!(street.collected().await, 0);
+    street.gateway.app.live().identity.audit().flush().await;
+    assert!(browser.get("/console/audit/?event=room_changed").await.has("picture of user 1"));
+}

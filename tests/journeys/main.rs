@@ -1,5 +1,6 @@
 //! Journeys: whole gateways, real sockets, real plugins.
 
+mod avatar;
 mod backup;
 mod behind_nginx;
 mod browser;

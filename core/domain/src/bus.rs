@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chelseru_store::chat::RoomId;
 use serde::{Deserialize, Serialize};
 
-use crate::chat::{Others, RoomNews};
+use crate::chat::{Face, Others, RoomNews};
 use crate::ids::UserId;
 use crate::login::identity::SessionsEnded;
 use crate::rate::Counted;
@@ -85,7 +85,7 @@ pub struct Signal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Present {
     pub user: UserId,
-    pub name: String,
+    pub face: Face,
     /// Users who do not see it, sorted.
     pub hidden_from: Vec<UserId>,
 }

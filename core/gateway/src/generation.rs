@@ -119,7 +119,7 @@ impl Shared {
     pub(crate) fn generation(&self, config: &Config, parts: &Parts) -> Generation {
         let files = Arc::new(self.files(config, parts));
         Generation {
-            login: Arc::new(self.login(config, parts)),
+            login: Arc::new(self.login(config, parts, files.clone())),
             sms: Arc::new(self.sms(config, parts)),
             money: Arc::new(self.money(config, parts)),
             chat: Arc::new(self.chat(config, parts, files.clone())),
@@ -131,8 +131,9 @@ impl Shared {
         }
     }
 
-    fn login(&self, config: &Config, parts: &Parts) -> Login {
+    fn login(&self, config: &Config, parts: &Parts, files: Arc<Files>) -> Login {
         Login {
+            files,
             identity: parts.identity.clone(),
             otp: parts.otp.clone(),
             sms: parts.sms.clone(),

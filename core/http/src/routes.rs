@@ -24,6 +24,7 @@ pub(crate) const GROUPS: &[Group] = &[
     group("identity", login::token::ROUTES),
     group("identity", login::me::ROUTES),
     group("identity", login::mobile::ROUTES),
+    group("identity", chat::avatar::ROUTES),
     group("identity", login::erase::ROUTES),
     group("identity", personal::export::ROUTES),
     group("identity", operator::audit::ROUTES),

@@ -35,7 +35,7 @@ pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
     let room = about.room.unwrap_or(RoomId(0));
     match request {
         Request::Post { body, file, client_id } => {
-            let post = Post { sender: who.user, sender_name: who.name, body, file, client_id };
+            let post = Post { sender: who.user, face: who.face, body, file, client_id };
             let Some(entry) = sockets.chat.entered(room) else {
                 return Some(Box::pin(enter_and_post(sockets.clone(), peer.clone(), room, post, about)));
             };
@@ -226,11 +226,11 @@ async fn relay_signal(
         return refuse(&peer, &error, &about);
     }
     let mut original = signal.clone();
-    original.insert("sender".to_owned(), frames::user(&who));
+    original.insert("sender".to_owned(), frames::original_user(who.user, &who.face));
     original.insert("room".to_owned(), room.0.into());
     let original = Value::Object(original);
-    let frame =
-        json!({"type": "webrtc_signal", "room": room.0, "sender": frames::user(&who), "signal": signal});
+    let sender = frames::user(who.user, &who.face);
+    let frame = json!({"type": "webrtc_signal", "room": room.0, "sender": sender, "signal": signal});
     sockets.hub.rooms.relay(room, who.user, &frame, Some(&original));
 }
 
@@ -264,7 +264,7 @@ impl Sockets {
         let State { user, room, kind } = state;
         let frame = match kind {
             Kind::Typing => {
-                let by = json!({"id": user.0, "username": &*self.chat.name(user).await});
+                let by = frames::user(user, &self.chat.face(user).await);
                 json!({"type": "typing", "room": room.0, "user": by, "typing": value == 1})
             }
             Kind::Delivered => json!({"type": "delivered", "room": room.0, "user": user.0, "seq": value}),

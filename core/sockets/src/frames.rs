@@ -6,14 +6,17 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use chelseru_domain::chat::{Message, MessageView, RoomId, RoomStatus, StoredFile, Thumbnail, message_id};
+use chelseru_domain::chat::{
+    Face, Message, MessageView, RoomId, RoomStatus, StoredFile, Thumbnail, message_id,
+};
 use chelseru_domain::clock::{Timestamp, rest_format};
+use chelseru_domain::ids::UserId;
 use chelseru_domain::text::name_as_seen;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::codec::{Opcode, put_frame};
-use crate::open::{Form, Who};
+use crate::open::Form;
 
 /// The `type` of every frame that the gateway sends.
 pub const TYPES: [&str; 27] = [
@@ -63,7 +66,7 @@ pub(crate) fn put_message(out: &mut Vec<u8>, view: &MessageView, form: Form) {
     }
     put_frame(out, Opcode::Text, |out| {
         out.extend_from_slice(br#"{"type":"chat_message","#);
-        put_body(out, view);
+        put_body(out, view, form);
         if form == Form::Extended {
             let Message { room, seq, client_id, edited_at, .. } = &view.message;
             let _ = write!(out, r#","room":{},"seq":{seq}"#, room.0);
@@ -89,7 +92,7 @@ pub(crate) fn put_edit(out: &mut Vec<u8>, view: &MessageView, revision: u64) {
             let _ = write!(out, r#"{{"type":"message_deleted","id":{id}"#);
         } else {
             out.extend_from_slice(br#"{"type":"message_edited","#);
-            put_body(out, view);
+            put_body(out, view, Form::Extended);
             let at = message.edited_at.unwrap_or(message.created_at);
             let _ = write!(out, r#","edited_at":"{}""#, instant(at));
             put_file(out, view);
@@ -102,8 +105,9 @@ pub(crate) fn put_edit(out: &mut Vec<u8>, view: &MessageView, revision: u64) {
     });
 }
 
-/// Appends the original's keys of a message, in its order, without the braces.
-fn put_body(out: &mut Vec<u8>, view: &MessageView) {
+/// Appends the original's keys of a message, in its order, without the braces. The extended form has the sender's
+/// picture behind the name.
+fn put_body(out: &mut Vec<u8>, view: &MessageView, form: Form) {
     let Message { room, seq, sender, body, file_name, created_at, .. } = &view.message;
     let _ = write!(out, r#""id":{},"message":"#, message_id(*room, *seq));
     // A value that was sent in the place of a text is JSON already.
@@ -120,7 +124,11 @@ fn put_body(out: &mut Vec<u8>, view: &MessageView) {
         let _ = write!(out, r#","{key}":{}"#, value.as_deref().unwrap_or("null"));
     }
     let _ = write!(out, r#","sender":{{"id":{},"username":"#, sender.0);
-    put(out, &*view.sender_name);
+    put(out, &*view.sender.name);
+    if let Some(avatar) = view.sender.avatar.as_deref().filter(|_| form == Form::Extended) {
+        out.extend_from_slice(br#","avatar":"#);
+        put(out, avatar);
+    }
     let _ = write!(out, r#"}},"created_at":"{}""#, instant(*created_at));
 }
 
@@ -195,9 +203,18 @@ impl About {
     }
 }
 
-/// A user, as frames name one.
-pub(crate) fn user(who: &Who) -> Value {
-    json!({"id": who.user.0, "username": &*who.name})
+/// A user, as frames name one: with the path of the picture, if there is one.
+pub(crate) fn user(id: UserId, face: &Face) -> Value {
+    let mut user = original_user(id, face);
+    if let Some(avatar) = &face.avatar {
+        user["avatar"] = (&**avatar).into();
+    }
+    user
+}
+
+/// A user, as the original's frames name one.
+pub(crate) fn original_user(id: UserId, face: &Face) -> Value {
+    json!({"id": id.0, "username": &*face.name})
 }
 
 /// The original's numbers of a room's status.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use chelseru_config::Chat;
-use chelseru_domain::chat::Notice;
+use chelseru_domain::chat::{Face, Notice};
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::SessionsEnded;
@@ -197,6 +197,13 @@ impl Hub {
             self.rooms.with_room(room, |watch| {
                 watch.hidden_anew(room, &who, before.as_deref().unwrap_or_default())
             });
+        }
+    }
+
+    /// Shows a user otherwise from now on.
+    pub(crate) fn set_face(&self, user: UserId, face: &Face) {
+        for peer in lock(&self.users).get(&user).into_iter().flatten() {
+            peer.set_face(face.clone());
         }
     }
 

@@ -1,8 +1,6 @@
 //! How a socket was opened, and who holds it.
 
-use std::sync::Arc;
-
-use chelseru_domain::chat::{RoomId, SEQ_MAX, message_of};
+use chelseru_domain::chat::{Face, RoomId, SEQ_MAX, message_of};
 use chelseru_domain::ids::{SessionId, UserId};
 use chelseru_domain::language::Language;
 
@@ -29,7 +27,8 @@ pub enum Until {
 pub struct Who {
     pub user: UserId,
     pub session: SessionId,
-    pub name: Arc<str>,
+    /// As it was when the token came, or as the user changed it since at this gateway.
+    pub face: Face,
 }
 
 /// How a socket was opened.

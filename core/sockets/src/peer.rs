@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use chelseru_config::Chat;
-use chelseru_domain::chat::RoomId;
+use chelseru_domain::chat::{Face, RoomId};
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::ids::{SessionId, UserId};
 use chelseru_domain::login::identity::Caller;
@@ -172,6 +172,12 @@ impl Peer {
     pub(super) fn set_who(&self, who: Who, expires_at: Timestamp) {
         *self.who.write().unwrap_or_else(PoisonError::into_inner) = Some(who);
         self.expires_at.store(expires_at.as_micros(), Ordering::Release);
+    }
+
+    pub(super) fn set_face(&self, face: Face) {
+        if let Some(who) = self.who.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            who.face = face;
+        }
     }
 
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {

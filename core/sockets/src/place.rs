@@ -77,6 +77,15 @@ impl Sockets {
         Ok(())
     }
 
+    /// Lets a user's open sockets follow a change of the user's picture. Those at other gateways follow with their next
+    /// token.
+    pub async fn face_changed(&self, user: UserId) {
+        if self.hub.has(user) {
+            let face = self.chat.face(user).await;
+            self.hub.set_face(user, &face);
+        }
+    }
+
     pub(crate) async fn blocked_by(&self, user: UserId) -> Result<Option<Arc<[UserId]>>, ChatError> {
         let blocked = self.chat.blocks(user, UserId(0), BLOCKS_MAX).await?;
         Ok((!blocked.is_empty()).then(|| blocked.into()))
@@ -117,8 +126,8 @@ pub async fn holder(
 ) -> Result<(Who, Timestamp), TokenError> {
     let caller = identity.bearer(token, client).await?;
     let expires_at = identity.tokens().expires_at(token, chat.now());
-    let name = chat.name(caller.user_id).await;
-    Ok((Who { user: caller.user_id, session: caller.session_id, name }, expires_at))
+    let face = chat.face(caller.user_id).await;
+    Ok((Who { user: caller.user_id, session: caller.session_id, face }, expires_at))
 }
 
 /// A socket's place in the hub. Dropping it gives the place up.

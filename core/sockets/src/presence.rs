@@ -48,7 +48,7 @@ impl Watch {
         let frame = frames::frame(&json!({
             "type": "presence",
             "room": room.0,
-            "user": {"id": who.user.0, "username": &*who.name},
+            "user": frames::user(who.user, &who.face),
             "online": online,
         }));
         for watcher in self.extended() {
@@ -69,7 +69,7 @@ impl Watch {
         for watcher in self.extended().filter(|watcher| watcher.user != who.user) {
             let hides = own.peer.hides_from(watcher.user);
             if hides != before.binary_search(&watcher.user).is_ok() {
-                let user = frames::user(who);
+                let user = frames::user(who.user, &who.face);
                 let frame = json!({"type": "presence", "room": room.0, "user": user, "online": !hides});
                 watcher.peer.push(frames::frame(&frame), 1);
             }
@@ -120,7 +120,7 @@ impl Watch {
         }
         let present = |watcher: &Watcher| {
             let hidden_from = watcher.peer.hidden_from().as_deref().unwrap_or_default().to_vec();
-            Some(Present { user: watcher.user, name: watcher.peer.who()?.name.to_string(), hidden_from })
+            Some(Present { user: watcher.user, face: watcher.peer.who()?.face, hidden_from })
         };
         Some(users.into_values().filter_map(present).collect())
     }
@@ -155,7 +155,7 @@ impl Watch {
         if self.presence_paused || is_here || self.is_elsewhere(of.user) {
             return;
         }
-        let user = json!({"id": of.user.0, "username": of.name});
+        let user = frames::user(of.user, &of.face);
         let frame = |online: bool| {
             frames::frame(&json!({"type": "presence", "room": room.0, "user": user, "online": online}))
         };

@@ -55,7 +55,7 @@ pub(crate) async fn start(sockets: &Sockets, peer: &Arc<Peer>, who: &Who) -> Res
             }
             let hello = json!({
                 "type": "hello",
-                "user": frames::user(who),
+                "user": frames::user(who.user, &who.face),
                 "heartbeat_seconds": peer.limits.heartbeat_seconds,
                 "rooms": rooms,
             });

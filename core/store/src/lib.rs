@@ -57,7 +57,7 @@ pub use login::password::{
 };
 pub use login::session::{RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate};
 pub use login::user::{
-    Look, LooksStep, NumberAdded, NumberDraft, Rights, User, UserChange, UserDraft, UserMade,
+    Avatar, Look, LooksStep, NumberAdded, NumberDraft, Rights, User, UserChange, UserDraft, UserMade,
 };
 pub use money::correction::{Correction, CorrectionDraft, CorrectionMade};
 pub use money::find::{PaymentQuery, PaymentsFound};

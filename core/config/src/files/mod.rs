@@ -19,6 +19,8 @@ pub struct Files {
     pub s3: Option<S3>,
     /// Bytes of one file; a larger one answers 413. 1 to 4294967296.
     pub file_bytes_max: u64,
+    /// Bytes of the picture of an account, if less than `file_bytes_max`; a larger one answers 413. 1 to 33554432.
+    pub avatar_bytes_max: u64,
     /// Bytes of all files of one user. 1 to 1099511627776.
     pub user_bytes_max: u64,
     /// Bytes of all files of all users; an upload past it answers 507. 1 to 2^50.
@@ -62,6 +64,7 @@ impl Default for Files {
             store: FilesStore::Folder,
             s3: None,
             file_bytes_max: files::FILE_BYTES.default,
+            avatar_bytes_max: files::AVATAR_BYTES.default,
             user_bytes_max: files::USER_BYTES.default,
             total_bytes_max: files::TOTAL_BYTES.default,
             uploads_max: files::UPLOADS.default,
@@ -81,6 +84,7 @@ impl Checker<'_> {
     pub(crate) fn check_files(&mut self, config: &Config) {
         let files = &config.files;
         self.rule("files.file_bytes_max", files.file_bytes_max, files::FILE_BYTES);
+        self.rule("files.avatar_bytes_max", files.avatar_bytes_max, files::AVATAR_BYTES);
         self.rule("files.user_bytes_max", files.user_bytes_max, files::USER_BYTES);
         self.rule("files.total_bytes_max", files.total_bytes_max, files::TOTAL_BYTES);
         self.rule("files.uploads_max", files.uploads_max, files::UPLOADS);

@@ -12,7 +12,7 @@ use chelseru_store::chat::{
 };
 use tokio::sync::oneshot;
 
-use super::missed::{file_of, name_of};
+use super::missed::{face_of, file_of};
 use super::rights::effective;
 use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
@@ -66,7 +66,9 @@ impl ChatService {
     ///
     /// [`ChatError::Store`].
     pub(crate) async fn file_drop(&self, file: &StoredFile) -> Result<(), ChatError> {
-        let (room, user, id) = (file.room, file.uploader, file.id);
+        let (user, id) = (file.uploader, file.id);
+        // The picture of an account goes with the account.
+        let Some(room) = file.room else { return Ok(()) };
         match file.message {
             None => Ok(()),
             // The number that marks an avatar.
@@ -181,7 +183,7 @@ impl ChatService {
         fits: impl Fn(&Message) -> bool + Send + Sync + 'static,
     ) -> Result<(), ChatError> {
         let Some(message) = self.store.chat_message(room, seq).await? else { return Ok(()) };
-        let sender_name = name_of(&self.store, message.sender).await;
+        let face = face_of(&self.store, message.sender).await;
         let file = file_of(&self.store, &message).await;
         let judge = move |_: &RoomFacts, message: &Message| match fits(message) {
             true => Ok(()),
@@ -195,7 +197,7 @@ impl ChatService {
             let shown = match result {
                 Ok(Judged::Done(MessageEdited { message, revision, position })) => {
                     let file = file.filter(|_| message.file.is_some());
-                    let view = MessageView { message, sender_name, file };
+                    let view = MessageView { message, sender: face, file };
                     (Place::At(position), Some(ChatEvent::Edited { view, revision, by }), Ok(()))
                 }
                 Ok(Judged::Missing | Judged::Refused(_)) => (Place::Nowhere, None, Ok(())),

@@ -82,6 +82,17 @@ impl ChatService {
         Ok(())
     }
 
+    /// Whether a reader may have a user's picture without having been shown it just now: the two share a room, or the
+    /// reader's number is among the user's contacts.
+    pub(crate) async fn is_acquainted(&self, reader: UserId, user: UserId) -> Result<bool, ChatError> {
+        if self.store.chat_share_a_room(reader, user).await? {
+            return Ok(true);
+        }
+        let Some(account) = self.store.user_get(reader).await? else { return Ok(false) };
+        let seeker = Seeker { id: reader, group: account.group, number: account.number };
+        self.knows(user, &seeker).await
+    }
+
     async fn seeker(&self, caller: UserId, lookups: u64) -> Result<Seeker, ChatError> {
         if self.rules().directory == Directory::Off {
             return Err(ChatError::DirectoryOff);

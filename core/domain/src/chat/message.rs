@@ -12,13 +12,13 @@ use chelseru_store::chat::{
 };
 use tokio::sync::oneshot;
 
-use super::missed::{file_of, missed, name_of};
+use super::missed::{face_of, file_of, missed};
 use super::publish::Entry;
 use super::rights::{Action, permit};
 use super::service::{ChatService, answer};
 use super::stored::{Place, StoredChange};
 use super::{
-    CLIENT_ID_CHARS_MAX, COORDINATE_CHARS_MAX, ChatError, ChatEvent, Gap, KINDS, Message, MessageView,
+    CLIENT_ID_CHARS_MAX, COORDINATE_CHARS_MAX, ChatError, ChatEvent, Face, Gap, KINDS, Message, MessageView,
     OPERATOR, Posted, TEXT_BYTES_MAX, message_of,
 };
 use crate::Timestamp;
@@ -28,8 +28,8 @@ use crate::ids::UserId;
 #[derive(Debug, Clone)]
 pub struct Post {
     pub sender: UserId,
-    /// As others see it: [`ChatService::name`].
-    pub sender_name: Arc<str>,
+    /// As others see the sender: [`ChatService::face`].
+    pub face: Face,
     pub body: MessageBody,
     pub file: Option<FileId>,
     pub client_id: Option<String>,
@@ -89,7 +89,7 @@ impl ChatService {
         }
         self.charge(post.sender, post.body.text.len())?;
         let room = entry.room();
-        let Post { sender, sender_name, body, file, client_id } = post;
+        let Post { sender, face, body, file, client_id } = post;
         let draft = MessageDraft { room, sender, body, file, client_id, now: self.clock.now() };
         let stored = self.entrance.sender();
         let rooms_max = self.rules().rooms_per_user_max;
@@ -105,7 +105,7 @@ impl ChatService {
         self.store.chat_message_append(draft, judge, move |result| {
             let view = |message, file: Option<Box<StoredFile>>| {
                 let file = file.map(|file| Arc::new(*file));
-                MessageView { message, sender_name, file }
+                MessageView { message, sender: face, file }
             };
             let (place, event, result) = match result {
                 Ok(Judged::Done(Appended::New { message, file, position })) => {
@@ -198,7 +198,7 @@ impl ChatService {
         let Some(message) = self.store.chat_message(room, seq).await? else {
             return Err(ChatError::MessageMissing);
         };
-        let sender_name = name_of(&self.store, message.sender).await;
+        let face = face_of(&self.store, message.sender).await;
         let file = file_of(&self.store, &message).await;
         self.entrance.expect(&self.store, room).await?;
         let (sender, receiver) = oneshot::channel();
@@ -208,7 +208,7 @@ impl ChatService {
             let shown = match result {
                 Ok(Judged::Done(MessageEdited { message, revision, position })) => {
                     let file = file.filter(|_| message.file.is_some());
-                    let view = MessageView { message, sender_name, file };
+                    let view = MessageView { message, sender: face, file };
                     let event = ChatEvent::Edited { view: view.clone(), revision, by: actor };
                     (Place::At(position), Some(event), Ok((view, revision)))
                 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chelseru_store::chat::RoomId;
 use chelseru_store::{Store, StoreError};
 
-use super::{Message, MessageView, PublicUser, StoredFile};
+use super::{Face, Message, MessageView, StoredFile};
 use crate::ids::UserId;
 
 /// Messages, and edits with their revision.
@@ -19,36 +19,36 @@ pub(super) async fn missed(
     seen: (u64, u64),
     heads: (u64, u64),
 ) -> Result<Missed, StoreError> {
-    let mut names = Names { store, known: HashMap::new() };
+    let mut faces = Faces { store, known: HashMap::new() };
     let mut messages = Vec::new();
     for message in store.chat_gap(room, seen.0, heads.0).await? {
-        messages.push(names.view(message).await);
+        messages.push(faces.view(message).await);
     }
     let mut edits = Vec::new();
     for edit in store.chat_revisions(room, seen.1, heads.1).await? {
-        edits.push((edit.revision, names.view(edit.message).await));
+        edits.push((edit.revision, faces.view(edit.message).await));
     }
     Ok((messages, edits))
 }
 
-/// The senders' names, each read once.
-struct Names<'a> {
+/// The senders, each read once.
+struct Faces<'a> {
     store: &'a Store,
-    known: HashMap<UserId, Arc<str>>,
+    known: HashMap<UserId, Face>,
 }
 
-impl Names<'_> {
+impl Faces<'_> {
     async fn view(&mut self, message: Message) -> MessageView {
-        let sender_name = match self.known.get(&message.sender) {
-            Some(name) => Arc::clone(name),
+        let sender = match self.known.get(&message.sender) {
+            Some(face) => face.clone(),
             None => {
-                let name = name_of(self.store, message.sender).await;
-                self.known.insert(message.sender, Arc::clone(&name));
-                name
+                let face = face_of(self.store, message.sender).await;
+                self.known.insert(message.sender, face.clone());
+                face
             }
         };
         let file = file_of(self.store, &message).await;
-        MessageView { sender_name, message, file }
+        MessageView { sender, message, file }
     }
 }
 
@@ -57,9 +57,9 @@ pub(super) async fn file_of(store: &Store, message: &Message) -> Option<Arc<Stor
     store.chat_file(message.file?).await.ok().flatten().map(Arc::new)
 }
 
-pub(super) async fn name_of(store: &Store, user: UserId) -> Arc<str> {
+pub(super) async fn face_of(store: &Store, user: UserId) -> Face {
     match store.user_get(user).await {
-        Ok(Some(user)) => PublicUser::of(&user).username.into(),
-        _ => Arc::from(""),
+        Ok(Some(user)) => Face::of(&user),
+        _ => Face::gone(),
     }
 }

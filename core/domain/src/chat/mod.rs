@@ -47,7 +47,7 @@ pub use away::{ABSENT_MAX, Absence, NEWS, Notice, news, news_kind};
 pub use change::{RoomEdit, RoomRequest};
 pub use directory::{CONTACTS_MAX, Finder, LOOKUP_MAX};
 pub use message::Post;
-pub use public::PublicUser;
+pub use public::{Face, PublicUser};
 pub use publish::Entry;
 pub use request::WaitingRequest;
 pub use rights::{Access, Action, Denied, Rights, effective, permit};
@@ -186,12 +186,11 @@ pub const DESCRIPTIONS_CHARS_MAX: usize = 2000;
 /// Characters of a client's own id of a message.
 pub const CLIENT_ID_CHARS_MAX: usize = 64;
 
-/// A message with its sender's name as others see it ([`PublicUser`]).
+/// A message with its sender as others see them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageView {
     pub message: Message,
-    #[serde(with = "note::shared")]
-    pub sender_name: Arc<str>,
+    pub sender: Face,
     /// The message's file.
     #[serde(with = "note::shared_file")]
     pub file: Option<Arc<StoredFile>>,

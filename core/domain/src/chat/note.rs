@@ -17,6 +17,24 @@ pub(super) mod shared {
     }
 }
 
+/// A shared text, if any.
+pub(super) mod shared_option {
+    use super::*;
+
+    pub(in crate::chat) fn serialize<S: Serializer>(
+        text: &Option<Arc<str>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&text.as_deref(), to)
+    }
+
+    pub(in crate::chat) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Arc<str>>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(Arc::from))
+    }
+}
+
 /// A shared file, if any.
 pub(super) mod shared_file {
     use super::*;

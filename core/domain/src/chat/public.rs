@@ -4,8 +4,13 @@
 //! `G0-17`. Names of that form cannot be registered, so no user can impersonate another. Mail address, password, flags
 //! and phone number are not in the view, so no route or frame of chat can show them.
 
-use chelseru_store::User;
+use std::sync::Arc;
 
+use chelseru_store::User;
+use chelseru_store::chat::FileId;
+use serde::{Deserialize, Serialize};
+
+use super::note;
 use crate::ids::UserId;
 use crate::text::name_as_seen;
 
@@ -17,6 +22,34 @@ pub struct PublicUser {
     pub username: String,
     pub first_name: String,
     pub last_name: String,
+    /// The file of the picture. [`avatar_for`](super::ChatService::avatar_for) tells whether a reader may have it.
+    pub avatar: Option<FileId>,
+}
+
+/// What frames show of a user beside the number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Face {
+    /// [`PublicUser::username`]; empty for a removed account.
+    #[serde(with = "note::shared")]
+    pub name: Arc<str>,
+    /// The path of the picture. Frames are the same for all receivers, so it is in them for blocked ones, too; who may
+    /// have the bytes is decided when they are requested.
+    #[serde(with = "note::shared_option")]
+    pub avatar: Option<Arc<str>>,
+}
+
+impl Face {
+    #[must_use]
+    pub fn of(user: &User) -> Face {
+        let avatar = user.avatar.as_ref().map(|avatar| avatar.path.as_str().into());
+        Face { name: username(user).into(), avatar }
+    }
+
+    /// Of a removed account, whose messages remain.
+    #[must_use]
+    pub fn gone() -> Face {
+        Face { name: Arc::from(""), avatar: None }
+    }
 }
 
 impl PublicUser {
@@ -24,25 +57,37 @@ impl PublicUser {
     pub fn of(user: &User) -> PublicUser {
         PublicUser {
             id: user.id,
-            username: match names_a_number(user) {
-                false => name_as_seen(&user.username).into_owned(),
-                true => format!("G{}-{}", user.group, user.id),
-            },
+            username: username(user),
             first_name: name_as_seen(&user.first_name).into_owned(),
             last_name: name_as_seen(&user.last_name).into_owned(),
+            avatar: user.avatar.as_ref().map(|avatar| avatar.file),
         }
     }
 
-    /// As a stranger sees the user: who may not learn first and last names by counting through the numbers.
+    /// As a stranger sees the user: who may not learn names and pictures by counting through the numbers.
     #[must_use]
     pub fn unnamed(self) -> PublicUser {
-        PublicUser { first_name: String::new(), last_name: String::new(), ..self }
+        PublicUser { first_name: String::new(), last_name: String::new(), avatar: None, ..self }
     }
 
     /// Of a removed account, whose messages remain.
     #[must_use]
     pub fn gone(id: UserId) -> PublicUser {
-        PublicUser { id, username: String::new(), first_name: String::new(), last_name: String::new() }
+        PublicUser {
+            id,
+            username: String::new(),
+            first_name: String::new(),
+            last_name: String::new(),
+            avatar: None,
+        }
+    }
+}
+
+/// The name to show.
+fn username(user: &User) -> String {
+    match names_a_number(user) {
+        false => name_as_seen(&user.username).into_owned(),
+        true => format!("G{}-{}", user.group, user.id),
     }
 }
 
@@ -77,6 +122,7 @@ mod tests {
             email: "sara@example.com".to_owned(),
             staff: true,
             superuser: false,
+            avatar: None,
         }
     }
 

@@ -115,7 +115,7 @@ impl ChatService {
         {
             let file = self.store.chat_file(avatar).await?;
             let fits = |file: &StoredFile| {
-                file.room == room && file.uploader == actor && file.content_type.starts_with("image/")
+                file.room == Some(room) && file.uploader == actor && file.content_type.starts_with("image/")
             };
             if !file.as_ref().is_some_and(fits) {
                 return Err(ChatError::FileUnusable);

@@ -11,12 +11,12 @@ use chelseru_store::{Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::allowance::Allowance;
-use super::missed::name_of;
+use super::missed::face_of;
 use super::publish::{self, Entrance};
 use super::rights::{Action, permit};
 use super::search::wanted::{AT_ONCE, Wanted};
 use super::stored::{Others, RoomNews, Stored};
-use super::{ChatError, ChatPort, ChatRules, PublicUser};
+use super::{ChatError, ChatPort, ChatRules, Face, PublicUser};
 use crate::Clock;
 use crate::ids::UserId;
 use crate::secret::SubKey;
@@ -137,10 +137,10 @@ impl ChatService {
         Ok(self.store.user_get(id).await?.as_ref().map(PublicUser::of))
     }
 
-    /// A user's public name; empty when there is none.
+    /// A user's public name and picture; empty when there is no such user.
     #[must_use]
-    pub async fn name(&self, id: UserId) -> Arc<str> {
-        name_of(&self.store, id).await
+    pub async fn face(&self, id: UserId) -> Face {
+        face_of(&self.store, id).await
     }
 
     /// Changes that wait for the store's writer.

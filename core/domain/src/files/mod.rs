@@ -1,7 +1,8 @@
 //! Access to uploaded files.
 //!
-//! A file belongs to a room from its upload on. Invariants: only its uploader sees a file that no message shows; a
-//! removed member reads no file of the room.
+//! A file belongs to a room from its upload on, or is the picture of its uploader's account. Invariants: only its
+//! uploader sees a file that no message shows; a removed member reads no file of the room; nobody reads the picture of
+//! a user who blocks them.
 //!
 //! Not here: the bytes and their type (the gateway, over the port [`place`]), and links (the gateway signs them).
 
@@ -20,6 +21,8 @@ pub const FILE_BYTES: Range<u64> = Range::new(1, 1 << 32, 20 * 1024 * 1024);
 pub const USER_BYTES: Range<u64> = Range::new(1, 1 << 40, 1024 * 1024 * 1024);
 /// Bytes of all files.
 pub const TOTAL_BYTES: Range<u64> = Range::new(1, 1 << 50, 50 * 1024 * 1024 * 1024);
+/// Bytes of the picture of an account. A larger one than the upper limit would get no thumbnail.
+pub const AVATAR_BYTES: Range<u64> = Range::new(1, 32 * 1024 * 1024, 5 * 1024 * 1024);
 /// Concurrent uploads.
 pub const UPLOADS: Range<usize> = Range::new(1, 10_000, 64);
 /// Concurrent uploads of one user.
@@ -40,7 +43,8 @@ pub const ORPHAN_HOURS: Range<u64> = Range::new(1, 720, 24);
 pub const LINK_SECS: Range<u64> = Range::new(1, 86_400, 300);
 
 impl ChatService {
-    /// Records an uploaded file, unless a limit is reached; the uploader was checked with [`Action::Post`].
+    /// Records an uploaded file, unless a limit is reached; the uploader of a room's file was checked with
+    /// [`Action::Post`]. A file without a room replaces the picture of its uploader's account.
     ///
     /// # Errors
     ///
@@ -57,14 +61,43 @@ impl ChatService {
     }
 
     /// The file with this name in its link, if the user may have it. Members have files of messages and the room's
-    /// avatar, and imported files; an unsent file is its uploader's only.
+    /// avatar, and imported files; an unsent file is its uploader's only. The picture of an account is for its owner,
+    /// for acquainted users, and for those with a link (`shown`), whose reply showed the owner's name, too.
     ///
     /// # Errors
     ///
     /// [`ChatError::RoomMissing`], [`ChatError::Denied`], [`ChatError::Store`].
-    pub async fn file_for(&self, file: StoredFile, user: UserId) -> Result<Option<StoredFile>, ChatError> {
-        self.check(file.room, user, Action::See).await?;
+    pub async fn file_for(
+        &self,
+        file: StoredFile,
+        user: UserId,
+        shown: bool,
+    ) -> Result<Option<StoredFile>, ChatError> {
+        let Some(room) = file.room else {
+            let may = file.uploader == user || shown || self.is_acquainted(user, file.uploader).await?;
+            return if may { self.avatar_for(file.id, user).await } else { Ok(None) };
+        };
+        self.check(room, user, Action::See).await?;
         Ok(Some(file).filter(|file| file.message.is_some() || file.shared || file.uploader == user))
+    }
+
+    /// The picture of an account, for a reader who is shown the owner's name: `None` when the owner blocks the reader,
+    /// and when it was replaced since.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn avatar_for(&self, file: FileId, reader: UserId) -> Result<Option<StoredFile>, ChatError> {
+        Ok(self.store.avatar_for(file, reader).await?)
+    }
+
+    /// Takes the picture of an account, or with `only` this picture. False when nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub async fn avatar_remove(&self, user: UserId, only: Option<FileId>) -> Result<bool, ChatError> {
+        Ok(self.store.avatar_remove(user, only).await?)
     }
 
     /// The file with this random name, for any caller.

@@ -6,6 +6,7 @@
 //! exists" would reveal which numbers have accounts.
 
 pub use chelseru_store::Rights;
+use chelseru_store::chat::FileId;
 use chelseru_store::{Timestamp, User};
 use icu_normalizer::ComposingNormalizerBorrowed;
 
@@ -138,6 +139,7 @@ pub struct UserView {
     pub staff: bool,
     pub superuser: bool,
     pub has_password: bool,
+    pub avatar: Option<FileId>,
     pub date_joined: Timestamp,
     pub last_login: Option<Timestamp>,
 }
@@ -166,6 +168,7 @@ impl UserView {
             staff: user.staff,
             superuser: user.superuser,
             has_password,
+            avatar: user.avatar.map(|avatar| avatar.file),
             date_joined: user.created_at,
             last_login: user.last_login_at,
         }

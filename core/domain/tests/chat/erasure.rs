@@ -33,7 +33,7 @@ impl FileBytes for Disk {
 
 async fn keep(world: &World, room: RoomId, name: &str) -> StoredFile {
     let draft = FileDraft {
-        room,
+        room: Some(room),
         uploader: UserId(1),
         name: name.to_owned(),
         folder: "/media/".to_owned(),

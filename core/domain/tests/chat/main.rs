@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 
 use chelseru_domain::Timestamp;
 use chelseru_domain::chat::{
-    ChatError, ChatEvent, ChatPort, ChatRules, ChatService, MessageBody, Post, RoomEdit, RoomId, RoomRequest,
-    Strangers,
+    ChatError, ChatEvent, ChatPort, ChatRules, ChatService, Face, MessageBody, Post, RoomEdit, RoomId,
+    RoomRequest, Strangers,
 };
 use chelseru_domain::clock::ManualClock;
 use chelseru_domain::ids::UserId;
@@ -123,7 +123,7 @@ fn open() -> ChatRules {
 fn post(sender: u64, text: &str, client_id: Option<&str>) -> Post {
     Post {
         sender: UserId(sender),
-        sender_name: format!("user{sender}").into(),
+        face: Face { name: format!("user{sender}").into(), avatar: None },
         body: MessageBody { kind: "text".into(), text: text.into(), ..MessageBody::default() },
         file: None,
         client_id: client_id.map(str::to_owned),

@@ -42,7 +42,7 @@ impl Files {
     pub(super) fn of_message(&mut self, message: u64, room: RoomId, seq: u64) -> Option<(FileId, String)> {
         let at = self.by_message.remove(&message)?;
         let file = &mut self.files[at].file;
-        if file.room != room {
+        if file.room != Some(room) {
             return None;
         }
         (file.message, file.shared) = (Some(seq), false);
@@ -110,7 +110,7 @@ pub(super) fn import(
         let picture = kind.mime.starts_with("image/").then(|| picture::measure(&input)).flatten();
         let file = StoredFile {
             id: FileId(row.id("id")?),
-            room,
+            room: Some(room),
             uploader,
             name: place.name,
             folder: place.folder,

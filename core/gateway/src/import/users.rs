@@ -181,6 +181,7 @@ fn account(
         email: row.text("email")?,
         staff: row.flag("is_staff")?,
         superuser: row.flag("is_superuser")?,
+        avatar: None,
     };
     Ok(ImportedUser { user, password_hash, owns_number, derived_name, merged: Vec::new() })
 }

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use super::Chat;
 use super::failure::{failure, no_user};
-use super::json::UserJson;
+use super::json::{PersonJson, UserJson};
 use crate::fields::Fields;
+use crate::files::shown::Shown;
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -99,7 +100,11 @@ async fn find(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     };
     let found = chat.chat.find(request.caller.user_id, &by).await;
     let found = found.map_err(|error| failure(&request, error, no_user))?;
-    let results: Vec<UserJson> = found.into_iter().map(UserJson::from).collect();
+    let found: Vec<UserJson> = found.into_iter().map(UserJson::from).collect();
+    let mut files = Shown::to(&chat.files, &request, request.caller);
+    let loaded = files.load_avatars(found.iter().filter_map(|user| user.avatar).collect()).await;
+    loaded.map_err(|error| failure(&request, error, no_user))?;
+    let results: Vec<_> = found.iter().map(|user| PersonJson::of(user, &files)).collect();
     let left = chat.chat.lookups_left(request.caller.user_id);
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})).with_left(left))
 }
@@ -112,10 +117,15 @@ async fn lookup(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     let (texts, numbers): (Vec<String>, Vec<PhoneNumber>) = (texts, numbers);
     let found = chat.chat.lookup(caller.user_id, numbers).await;
     let found = found.map_err(|error| failure(&context, error, no_user))?;
+    let found: Vec<Option<UserJson>> = found.into_iter().map(|user| user.map(UserJson::from)).collect();
+    let mut files = Shown::to(&chat.files, &context, caller);
+    let loaded = files.load_avatars(found.iter().flatten().filter_map(|user| user.avatar).collect()).await;
+    loaded.map_err(|error| failure(&context, error, no_user))?;
+    let shown = |user: &Option<UserJson>| user.as_ref().map(|user| json!(PersonJson::of(user, &files)));
     let results: Vec<Value> = texts
         .into_iter()
-        .zip(found)
-        .filter_map(|(text, user)| Some(json!({"mobile_number": text, "user": UserJson::from(user?)})))
+        .zip(&found)
+        .filter_map(|(text, user)| Some(json!({"mobile_number": text, "user": shown(user)?})))
         .collect();
     let left = chat.chat.lookups_left(caller.user_id);
     Ok(Reply::json(StatusCode::OK, &json!({"results": results})).with_left(left))

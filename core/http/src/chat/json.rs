@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use chelseru_domain::chat::{
-    Access, Acquaintance, Action, ChatError, ChatService, Member, Message, Organization, PublicUser, Rights,
-    RoomFacts, RoomStatus, RoomSummary, Strangers, message_id, permit,
+    Access, Acquaintance, Action, ChatError, ChatService, FileId, Member, Message, Organization, PublicUser,
+    Rights, RoomFacts, RoomStatus, RoomSummary, Strangers, message_id, permit,
 };
 use chelseru_domain::clock::rest_format;
 use chelseru_domain::ids::UserId;
@@ -31,18 +31,38 @@ const PREVIEW_CHARS: usize = 200;
 /// Largest room, in members, whose messages list their readers.
 const READ_BY_MEMBERS: u32 = 50;
 
+/// A user where many are listed, without the picture.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct UserJson {
     pub id: u64,
     pub username: String,
     pub first_name: String,
     pub last_name: String,
+    /// The file of the picture, which the reader may not be allowed to have.
+    #[serde(skip)]
+    pub avatar: Option<FileId>,
 }
 
 impl From<PublicUser> for UserJson {
     fn from(user: PublicUser) -> Self {
-        let PublicUser { id, username, first_name, last_name } = user;
-        UserJson { id: id.0, username, first_name, last_name }
+        let PublicUser { id, username, first_name, last_name, avatar } = user;
+        UserJson { id: id.0, username, first_name, last_name, avatar }
+    }
+}
+
+/// A user with the picture, as a room has its own.
+#[derive(Serialize)]
+pub(crate) struct PersonJson<'a> {
+    #[serde(flatten)]
+    user: &'a UserJson,
+    avatar: Option<&'a str>,
+    avatar_file: Option<&'a Value>,
+}
+
+impl<'a> PersonJson<'a> {
+    /// With the picture if it is among the loaded ones.
+    pub(crate) fn of(user: &'a UserJson, files: &'a Shown<'_>) -> PersonJson<'a> {
+        PersonJson { user, avatar: files.address(user.avatar), avatar_file: files.get(user.avatar) }
     }
 }
 
@@ -50,26 +70,24 @@ impl From<PublicUser> for UserJson {
 #[derive(Default)]
 pub(crate) struct People {
     users: HashMap<UserId, UserJson>,
-    /// Users whose names are not shown, with their names.
-    strangers: HashMap<UserId, (String, String)>,
+    /// Users whose names and pictures are not shown, with both.
+    strangers: HashMap<UserId, UserJson>,
 }
 
 impl People {
     /// Loads users who are in a room with the reader, or wrote in one.
     pub(crate) async fn load(&mut self, chat: &ChatService, ids: Vec<UserId>) -> Result<(), ChatError> {
         for id in ids {
-            if let Some((first_name, last_name)) = self.strangers.remove(&id)
-                && let Some(user) = self.users.get_mut(&id)
-            {
-                (user.first_name, user.last_name) = (first_name, last_name);
+            if let Some(user) = self.strangers.remove(&id) {
+                self.users.insert(id, user);
             }
             self.read(chat, id).await?;
         }
         Ok(())
     }
 
-    /// Loads users who never agreed to be seen by the reader: their first and last names stay empty, unless strangers
-    /// are admitted anyway.
+    /// Loads users who never agreed to be seen by the reader: their first and last names stay empty and their pictures
+    /// hidden, unless strangers are admitted anyway.
     pub(crate) async fn load_strangers(
         &mut self,
         chat: &ChatService,
@@ -81,8 +99,8 @@ impl People {
                 && !shown
                 && let Some(user) = self.users.get_mut(&id)
             {
-                let names = (std::mem::take(&mut user.first_name), std::mem::take(&mut user.last_name));
-                self.strangers.insert(id, names);
+                self.strangers.insert(id, user.clone());
+                (user.first_name, user.last_name, user.avatar) = (String::new(), String::new(), None);
             }
         }
         Ok(())
@@ -101,6 +119,16 @@ impl People {
         self.users.get(&id)
     }
 
+    /// A loaded user with the picture, if that is loaded.
+    pub(crate) fn shown<'a>(&'a self, id: UserId, files: &'a Shown<'_>) -> Option<PersonJson<'a>> {
+        Some(PersonJson::of(self.get(id)?, files))
+    }
+
+    /// The files of the pictures of loaded users.
+    pub(crate) fn avatars(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<FileId> {
+        ids.into_iter().filter_map(|id| self.get(id)?.avatar).collect()
+    }
+
     pub(crate) fn list(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<&UserJson> {
         ids.into_iter().filter_map(|id| self.get(id)).collect()
     }
@@ -114,6 +142,8 @@ pub(crate) struct RoomView {
     organization: Option<Organization>,
     /// The newest message, where the room itself is shown.
     newest: Option<Message>,
+    /// Whether the members' pictures are shown: of a pair, and of a room that is shown alone.
+    pictures: bool,
 }
 
 impl RoomView {
@@ -134,7 +164,8 @@ impl RoomView {
             Some(id) => chat.organization(id).await?,
             None => None,
         };
-        Ok(RoomView { summary, members, bans, organization, newest: None })
+        let pictures = shown == USERS_SHOWN || summary.room.kind == RoomKind::Pair;
+        Ok(RoomView { summary, members, bans, organization, newest: None, pictures })
     }
 
     /// Reads the newest message. A page of messages needs none.
@@ -166,7 +197,9 @@ impl RoomView {
         let known = members.chain([self.summary.member.user]).chain(sender);
         people.load(chat, known.collect()).await?;
         let asked = self.members.iter().filter(|member| member.pending).map(|member| member.user);
-        people.load_strangers(chat, asked.chain(self.bans.iter().copied()).collect()).await
+        people.load_strangers(chat, asked.chain(self.bans.iter().copied()).collect()).await?;
+        let members = self.members.iter().filter(|_| self.pictures).map(|member| member.user);
+        files.load_avatars(people.avatars(members.chain(sender))).await
     }
 
     pub(crate) fn json(&self, people: &People, files: &Shown<'_>) -> Value {
@@ -180,7 +213,7 @@ impl RoomView {
             "id": room.id.0,
             "user_1": null,
             "user_2": null,
-            "users": people.list(self.members.iter().map(|member| member.user)),
+            "users": self.users(people, files),
             "unread_count": unread,
             "status": status_number(room.status),
             "name": room.name.as_deref().map(name_as_seen),
@@ -202,6 +235,14 @@ impl RoomView {
             "read_seq": member.read_seq,
             "last_message": self.newest.as_ref().map(|message| preview(message, people, files)),
         })
+    }
+
+    fn users(&self, people: &People, files: &Shown<'_>) -> Value {
+        let members = self.members.iter().map(|member| member.user);
+        match self.pictures {
+            true => json!(members.filter_map(|user| people.shown(user, files)).collect::<Vec<_>>()),
+            false => json!(people.list(members)),
+        }
     }
 
     /// Rights of members beyond the initial ones, by access level. The owner has all rights, as `owner` shows.
@@ -274,7 +315,7 @@ pub(crate) struct RoomReference<'a> {
 #[derive(Serialize)]
 pub(crate) struct MessageJson<'a> {
     id: u64,
-    sender: Option<&'a UserJson>,
+    sender: Option<PersonJson<'a>>,
     file_url: Option<String>,
     message_type: &'a str,
     text: &'a str,
@@ -304,7 +345,7 @@ impl<'a> MessageJson<'a> {
         let created_at = rest_format(message.created_at);
         MessageJson {
             id: message_id(message.room, message.seq),
-            sender: people.get(message.sender),
+            sender: people.shown(message.sender, files),
             file_url: message.file_name.as_deref().map(|path| context.address(path)),
             message_type: &message.body.kind,
             text: &message.body.text,
@@ -333,7 +374,7 @@ pub(crate) fn preview(message: &Message, people: &People, files: &Shown<'_>) -> 
     json!({
         "id": message_id(message.room, message.seq),
         "seq": message.seq,
-        "sender": people.get(message.sender),
+        "sender": people.shown(message.sender, files),
         "message_type": message.body.kind,
         "text": message.body.text.chars().take(PREVIEW_CHARS).collect::<String>(),
         "file_id": message.file.map(|file| file.0),
@@ -342,9 +383,9 @@ pub(crate) fn preview(message: &Message, people: &People, files: &Shown<'_>) -> 
     })
 }
 
-pub(crate) fn member_json(member: &Member, owner: UserId, people: &People) -> Value {
+pub(crate) fn member_json(member: &Member, owner: UserId, people: &People, files: &Shown<'_>) -> Value {
     json!({
-        "user": people.get(member.user),
+        "user": people.shown(member.user, files),
         "access": access_numbers(rights_of(member, owner)),
         "is_owner": member.user == owner,
         "is_admin": member.user == owner || rights_of(member, owner).is_admin(),

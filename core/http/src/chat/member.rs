@@ -14,6 +14,7 @@ use super::input::{USER_ID, named_user, path_room, path_user};
 use super::json::{People, UserJson, member_json};
 use super::room::{ask, show};
 use crate::fields::Fields;
+use crate::files::shown::Shown;
 use crate::page::{CURSOR, Cursor, page, start};
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request, not_found};
@@ -187,18 +188,19 @@ const PAGE: usize = 100;
 async fn list(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
     let from = UserId(start(&request)?.unwrap_or(0));
     let room = path_room(&request)?;
-    let found = members(&chat, request.caller.user_id, room, from).await;
+    let found = members(&chat, &request, request.caller, room, from).await;
     let (results, next) = found.map_err(|error| failure(&request, error, no_room))?;
     Ok(page(&request, next, None, &results))
 }
 
 async fn members(
     chat: &Chat,
-    user: UserId,
+    context: &Context,
+    reader: Caller,
     room: RoomId,
     from: UserId,
 ) -> Result<(Vec<Value>, Option<Cursor>), ChatError> {
-    let owner = chat.chat.check(room, user, Action::See).await?.room.owner;
+    let owner = chat.chat.check(room, reader.user_id, Action::See).await?.room.owner;
     let mut members = chat.chat.members_from(room, from, PAGE + 1).await?;
     let next = members.get(PAGE).map(|member| Cursor::Next(member.user.0));
     members.truncate(PAGE);
@@ -206,7 +208,9 @@ async fn members(
     let (asked, known): (Vec<&Member>, Vec<&Member>) = members.iter().partition(|member| member.pending);
     people.load(&chat.chat, known.iter().map(|member| member.user).collect()).await?;
     people.load_strangers(&chat.chat, asked.iter().map(|member| member.user).collect()).await?;
-    Ok((members.iter().map(|member| member_json(member, owner, &people)).collect(), next))
+    let mut files = Shown::to(&chat.files, context, reader);
+    files.load_avatars(people.avatars(members.iter().map(|member| member.user))).await?;
+    Ok((members.iter().map(|member| member_json(member, owner, &people, &files)).collect(), next))
 }
 
 /// `POST chat/chatrooms/{id}/members/`: adds `user_id`; 201, even for a present member.
@@ -324,7 +328,9 @@ async fn show_member(
             true => people.load(&chat.chat, vec![user]).await?,
             false => people.load_strangers(&chat.chat, vec![user]).await?,
         }
-        Ok(member.map(|member| member_json(&member, owner, &people)))
+        let mut files = Shown::to(&chat.files, context, *caller);
+        files.load_avatars(people.avatars([user])).await?;
+        Ok(member.map(|member| member_json(&member, owner, &people, &files)))
     };
     match found.await.map_err(|error| failure(context, error, no_room))? {
         Some(member) => Ok(Reply::json(status, &member)),

@@ -199,6 +199,7 @@ async fn listed(
     for message in &messages {
         files.load(message.file).await?;
         people.load(service, view.readers(message).chain([message.sender]).collect()).await?;
+        files.load_avatars(people.avatars([message.sender])).await?;
     }
     let reference = view.reference();
     let shown: Vec<MessageJson<'_>> = messages
@@ -253,8 +254,8 @@ async fn create(chat: Arc<Chat>, request: Request<Caller, Fields>) -> Answer {
     }
     let room = whole_number(&mut fields, "chat_room");
     let room = RoomId(fields.all(room)?);
-    let (user, sender_name) = (caller.user_id, chat.chat.name(caller.user_id).await);
-    let post = Post { sender: user, sender_name, body, file, client_id };
+    let (user, face) = (caller.user_id, chat.chat.face(caller.user_id).await);
+    let post = Post { sender: user, face, body, file, client_id };
     let posted = chat.chat.post_and_wait(room, post).await;
     let posted = posted.map_err(|error| failure(&context, error, no_room_to_post))?;
     let status = if posted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
@@ -361,6 +362,7 @@ async fn show(
         let (mut people, mut files) = (People::default(), Shown::to(&chat.files, context, reader));
         files.load(message.file).await?;
         people.load(service, view.readers(message).chain([message.sender]).collect()).await?;
+        files.load_avatars(people.avatars([message.sender])).await?;
         let reference = view.reference();
         Ok(Reply::json(status, &MessageJson::of(context, message, &view, &reference, (&people, &files))))
     };

@@ -2,7 +2,8 @@
 //!
 //! The shapes are the original's. Only the domain's matrix decides permissions; [`failure`] translates a refusal to a
 //! status. A room that the caller is no member of answers like a missing one. Reading order: `room`, `member`,
-//! `request`, `directory`, `message`, `search`, `organization`, `json` (the shapes), `socket` (the handshake).
+//! `request`, `directory`, `avatar`, `message`, `search`, `organization`, `json` (the shapes), `socket` (the
+//! handshake).
 //!
 //! Not here: open sockets (`chelseru-sockets`), files (`files`), rules (`chelseru_domain::chat`).
 
@@ -13,6 +14,8 @@ pub(crate) mod member;
 pub(crate) mod request;
 
 pub(crate) mod directory;
+
+pub(crate) mod avatar;
 
 pub(crate) mod message;
 

@@ -158,12 +158,14 @@ async fn waiting_json(
     let mut people = People::default();
     let sender = newest.as_ref().map(|message| message.sender);
     files.load(newest.as_ref().and_then(|message| message.file)).await?;
-    people.load(&chat.chat, sender.into_iter().chain([request.by]).collect()).await?;
+    let shown = || sender.into_iter().chain([request.by]);
+    people.load(&chat.chat, shown().collect()).await?;
+    files.load_avatars(people.avatars(shown())).await?;
     Ok(json!({
         "room": room.id.0,
         "is_group": room.kind == RoomKind::Group,
         "name": room.name.as_deref().map(name_as_seen),
-        "by": people.get(request.by),
+        "by": people.shown(request.by, &files),
         "members_count": room.members,
         "created_at": rest_format(request.at),
         "last_message": newest.as_ref().map(|message| preview(message, &people, &files)),

@@ -94,6 +94,7 @@ async fn show(chat: &Chat, context: &Context, reader: Caller, found: Found) -> R
     for (message, view) in &messages {
         files.load(message.file).await?;
         people.load(service, view.readers(message).chain([message.sender]).collect()).await?;
+        files.load_avatars(people.avatars([message.sender])).await?;
     }
     let references: HashMap<RoomId, _> = views.iter().map(|(room, view)| (*room, view.reference())).collect();
     let results: Vec<MessageJson<'_>> = messages

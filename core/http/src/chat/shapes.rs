@@ -9,7 +9,16 @@ use crate::openapi::shape::{
 pub(crate) fn shapes() -> Value {
     let user = || reference("PublicUser");
     json!({
-        "PublicUser": object(json!({"id": whole(), "username": text(), "first_name": text(), "last_name": text()})),
+        "PublicUser": object(json!({
+            "id": whole(), "username": text(), "first_name": text(), "last_name": text(),
+            "avatar?": {
+                "type": ["string", "null"],
+                "description": "The address of the picture. Both keys are missing in `read_by`, `banneds`, lists of \
+                    bans and blocks, and among the `users` of a group in a list of rooms.",
+            },
+            "avatar_file?": or_null(reference("FileFacts")),
+        })),
+        "Avatar": object(json!({"avatar": text(), "avatar_file": reference("FileFacts")})),
         "ChatAddresses": object(json!({"chatrooms": text(), "messages": text()})),
         "Organization": object(json!({
             "id": whole(), "name": text(), "uname": text(), "created_at": time(), "owner": whole(),

@@ -95,13 +95,17 @@ async fn page(
 }
 
 fn line(file: &StoredFile, form: Form, visit: &Visit) -> Vec<Cell> {
-    let room = file.room.0;
-    let message = match file.message {
-        Some(0) => Cell::plain(visit.t.avatar),
-        Some(seq) => {
+    let message = match (file.room, file.message) {
+        (None, _) => Cell::plain(visit.t.picture),
+        (Some(_), Some(0)) => Cell::plain(visit.t.avatar),
+        (Some(RoomId(room)), Some(seq)) => {
             let after = seq.saturating_add(1);
             Cell::link(format!("/console/rooms/{room}/messages/?before={after}"), seq)
         }
+        (Some(_), None) => Cell::code(""),
+    };
+    let room = match file.room {
+        Some(RoomId(room)) => Cell::link(format!("/console/rooms/{room}/"), room),
         None => Cell::code(""),
     };
     vec![
@@ -111,7 +115,7 @@ fn line(file: &StoredFile, form: Form, visit: &Visit) -> Vec<Cell> {
         Cell::code(&file.content_type),
         Cell::code(grouped(file.bytes, visit.language)),
         user_link(file.uploader),
-        Cell::link(format!("/console/rooms/{room}/"), room),
+        room,
         message,
         if visit.may::<RoomChange>() { Cell::Form(Box::new(form)) } else { Cell::code("") },
     ]

@@ -9,8 +9,8 @@ use chelseru_domain::login::identity::{EraseError, ResetTokenError, UserActError
 use chelseru_domain::login::user_index::UserQuery;
 use chelseru_domain::operator::desk::CodeStanding;
 use chelseru_domain::operator::role::{
-    CapLift, ResetLinkMake, SessionEnd, UserCopy, UserErase, UserExport, UserRead, UserSetActive,
-    UserSetRights, WalletRead,
+    CapLift, ResetLinkMake, RoomMessageRead, SessionEnd, UserCopy, UserErase, UserExport, UserRead,
+    UserSetActive, UserSetRights, WalletRead,
 };
 use chelseru_domain::sms::shield::Cap;
 use http::StatusCode;
@@ -167,7 +167,7 @@ async fn user_page(
 ) -> Result<Page, Refused> {
     let (t, language) = (visit.t, visit.language);
     let permit = visit.permit::<UserRead>()?;
-    let facts = vec![
+    let mut facts = vec![
         (t.id, Cell::code(user.id)),
         (t.number, Cell::code(&user.mobile_number)),
         (t.name, Cell::text(&format!("{} {}", user.first_name, user.last_name))),
@@ -179,6 +179,10 @@ async fn user_page(
         (t.joined, Cell::time(user.date_joined, language)),
         (t.last_login, Cell::maybe_time(user.last_login, language)),
     ];
+    if user.avatar.is_some() && visit.may::<RoomMessageRead>() {
+        let files = format!("/console/files/?user={}", user.id);
+        facts.push((t.picture, Cell::link(files, t.uploads)));
+    }
     let mut parts = vec![Part::Facts { title: String::new(), facts }];
     let codes = console.desk.user_codes(&permit, user).await?;
     let offered = [

@@ -71,6 +71,7 @@ words! {
     file_kind: "نوع", "Type";
     file_remove: "حذف", "Remove";
     avatar: "تصویر گروه", "Avatar";
+    picture: "تصویر کاربر", "User picture";
     trends: "۲۴ ساعت گذشته", "The last 24 hours";
     trend_requests: "درخواست‌ها", "Requests";
     trend_logins: "ورودها", "Logins";

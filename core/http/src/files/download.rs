@@ -1,8 +1,8 @@
 //! `chat/files/{id}/`, and the files themselves under `/media/`, outside the base path.
 //!
-//! Downloads are for members: by `Authorization`, or by a signed link where no header can be sent. A browser keeps the
-//! bytes and asks before each use. Replies run nothing (`sandbox`, `nosniff`). Everything except plain pictures, sound
-//! and film is sent as an attachment.
+//! Downloads are for members of the file's room, and for whoever may see the picture of an account: by `Authorization`,
+//! or by a signed link where no header can be sent. A browser keeps the bytes and asks before each use. Replies run
+//! nothing (`sandbox`, `nosniff`). Everything except plain pictures, sound and film is sent as an attachment.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub(crate) const ROUTES: &[Route] = &[
             id: "file_download",
             call: call!(download),
             about: About {
-                summary: "Download a file, as a member of its room",
+                summary: "Download a file, as a member of its room or one who may see its uploader's picture",
                 parameters: &[Field("thumbnail", Is::MayInteger, "1: the picture's thumbnail, a JPEG.")],
                 fields: &[],
                 answers: &[
@@ -74,7 +74,7 @@ async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     let user = request.caller.user_id;
     let id = FileId(request.id("id")?);
     let file = files.chat.file(id).await.map_err(|error| chat_failure(&request, error))?;
-    let file = allowed(&files, &request, file, user).await?;
+    let file = allowed(&files, &request, file, user, false).await?;
     let signs = Signs::of(&files, request.caller).await;
     let signs = signs.map_err(|error| chat_failure(&request, error))?;
     // A session that ended since the token was checked.
@@ -96,7 +96,8 @@ async fn download(files: Arc<Files>, request: Request<Link>) -> Answer {
     };
     // An unknown caller learns nothing about the file.
     let user = request.caller.0.as_ref().map(|caller| caller.user_id).or(by_link);
-    let file = allowed(&files, &request, file, user.ok_or_else(no_credentials)?).await?;
+    let user = user.ok_or_else(no_credentials)?;
+    let file = allowed(&files, &request, file, user, by_link == Some(user)).await?;
     let small = request.query("thumbnail").as_deref() == Some("1");
     let shown = if small { thumbnail_of(&file).ok_or_else(no_thumbnail)? } else { file.clone() };
     let (mut reply, part) = answer(&request, &shown)?;
@@ -231,15 +232,18 @@ fn file_name(file: &StoredFile) -> String {
     format!("{plain}; filename*=UTF-8''{encoded}")
 }
 
-/// The file, if the user may have it. Otherwise 404, except for users that the room banned.
+/// The file, if the user may have it; `by_link` when a link says that a reply showed it to the user. Otherwise 404,
+/// except for users that the room banned.
 async fn allowed(
     files: &Files,
     context: &Context,
     file: Option<StoredFile>,
     user: UserId,
+    by_link: bool,
 ) -> Result<StoredFile, Failure> {
     let Some(file) = file else { return Err(not_found()) };
-    let file = files.chat.file_for(file, user).await.map_err(|error| chat_failure(context, error))?;
+    let file =
+        files.chat.file_for(file, user, by_link).await.map_err(|error| chat_failure(context, error))?;
     file.ok_or_else(not_found)
 }
 

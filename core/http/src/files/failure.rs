@@ -39,6 +39,7 @@ pub(crate) fn file_failure(context: &Context, error: FileError, field: &'static 
     let detail = |status, code| Failure::detail(status, code, text.clone());
     match error {
         FileError::Empty => Failure::field(field, "The submitted file is empty."),
+        FileError::NotAPicture => Failure::field(field, text),
         FileError::TooLarge(_) => detail(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large"),
         FileError::QuotaExceeded(_) => detail(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded"),
         FileError::TotalExceeded(_) => {

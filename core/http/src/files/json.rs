@@ -10,7 +10,7 @@ pub(crate) fn file_json(file: &StoredFile) -> Value {
     json!({
         "id": file.id.0,
         "file": file.path(),
-        "chatroom": file.room.0,
+        "chatroom": file.room.map(|room| room.0),
         "text": file.text,
         "created_at": rest_format(file.created_at),
         "name": name_as_seen(&file.title),

@@ -11,7 +11,7 @@ pub(crate) fn shapes() -> Value {
             "file": or_null(reference("UploadedFile")),
         })),
         "UploadedFile": object(json!({
-            "id": whole(), "file": text(), "chatroom": whole(), "text": maybe("string"), "created_at": time(),
+            "id": whole(), "file": text(), "chatroom": maybe("integer"), "text": maybe("string"), "created_at": time(),
             "name": text(), "content_type": text(), "size": whole(), "width": maybe("integer"),
             "height": maybe("integer"),
             "link?": {"type": "string", "description": "Opens the file without a token, for a few minutes."},

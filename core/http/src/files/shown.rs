@@ -76,6 +76,25 @@ impl<'a> Shown<'a> {
         Ok(())
     }
 
+    /// Reads the pictures of accounts whose names the reply shows. What the reader may not have is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Store`].
+    pub(crate) async fn load_avatars(&mut self, ids: Vec<FileId>) -> Result<(), ChatError> {
+        for id in ids {
+            if self.known.contains_key(&id) {
+                continue;
+            }
+            let shown = match self.files.chat.avatar_for(id, self.reader.user_id).await? {
+                Some(file) => Some(self.shown(&file).await?),
+                None => None,
+            };
+            self.known.insert(id, shown);
+        }
+        Ok(())
+    }
+
     async fn shown(&mut self, file: &StoredFile) -> Result<ShownFile, ChatError> {
         if self.signs.is_none() {
             self.signs = Signs::of(self.files, self.reader).await?;

@@ -56,32 +56,62 @@ const FIELDS_MAX: usize = 20;
 
 /// The content of an upload form.
 #[derive(Default)]
-struct Form {
-    file: Option<(Upload, String)>,
+pub(crate) struct Form {
+    /// With the uploader's title of it.
+    pub(crate) file: Option<(Upload, String)>,
     /// `file` was present, but held no file.
     file_is_text: bool,
     chatroom: Option<String>,
     text: Option<String>,
 }
 
+impl Form {
+    /// Why it is refused without a file.
+    pub(crate) fn without_file(&self) -> &'static str {
+        match self.file_is_text {
+            true => "The submitted data was not a file. Check the encoding type on the form.",
+            false => "No file was submitted.",
+        }
+    }
+}
+
+/// Reads a form whose file has at most this many bytes, and refuses early what would be refused at the end.
+pub(crate) async fn multipart(
+    files: &Files,
+    context: &Context,
+    user: UserId,
+    bytes_max: u64,
+    body: Incoming,
+) -> Result<Form, Failure> {
+    let limits = &files.limits;
+    let content_type = context.header(header::CONTENT_TYPE).to_owned();
+    if essence(&content_type) != "multipart/form-data" {
+        return Err(unsupported(&content_type));
+    }
+    let refuse = |error| file_failure(context, error, "file");
+    let promised = context.header(header::CONTENT_LENGTH).parse().unwrap_or(0);
+    if bytes_max.saturating_add(OVERHEAD_BYTES_MAX) < promised {
+        return Err(refuse(FileError::TooLarge(bytes_max)));
+    }
+    let slot = files.store.slot(user, limits).map_err(refuse)?;
+    files.store.check_quota(user, 1, 1, limits).await.map_err(refuse)?;
+    receive(files, context, user, bytes_max, (&content_type, &slot, body)).await
+}
+
+fn essence(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn unsupported(content_type: &str) -> Failure {
+    let text = format!("Unsupported media type \"{content_type}\" in request.");
+    Failure::detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text)
+}
+
 /// `POST message/file/upload/`: multipart `file`, `chatroom`, `text`.
 async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer {
     let Request { mut context, caller, body } = request;
     let user = caller.user_id;
-    let limits = &files.limits;
-    let content_type = context.header(header::CONTENT_TYPE).to_owned();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let form = match essence.as_str() {
-        "multipart/form-data" => {
-            let promised = context.header(header::CONTENT_LENGTH).parse().unwrap_or(0);
-            if limits.file_bytes_max.saturating_add(OVERHEAD_BYTES_MAX) < promised {
-                return Err(file_failure(&context, FileError::TooLarge(limits.file_bytes_max), "file"));
-            }
-            let refuse = |error| file_failure(&context, error, "file");
-            let slot = files.store.slot(user, limits).map_err(refuse)?;
-            files.store.check_quota(user, 1, 1, limits).await.map_err(refuse)?;
-            receive(&files, &context, user, &content_type, (&slot, body)).await?
-        }
+    let form = match essence(context.header(header::CONTENT_TYPE)).as_str() {
         // This encoding cannot carry a file, so the file is missing.
         "application/x-www-form-urlencoded" => {
             let bounds = context.edge.body_bounds();
@@ -92,11 +122,7 @@ async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer
             };
             Form { chatroom: value("chatroom").or_else(|| value("chat_room")), ..Form::default() }
         }
-        _ => {
-            let text = format!("Unsupported media type \"{content_type}\" in request.");
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(Failure::detail(status, "unsupported_media_type", text));
-        }
+        _ => multipart(&files, &context, user, files.limits.file_bytes_max, body).await?,
     };
     let (incoming, words) = checked(&files, &context, user, form).await?;
     let (room, keeper) = (words.room, files.clone());
@@ -115,11 +141,7 @@ async fn checked(
 ) -> Result<(Upload, FileWords), Failure> {
     let mut faults = BTreeMap::new();
     if form.file.is_none() {
-        let text = match form.file_is_text {
-            true => "The submitted data was not a file. Check the encoding type on the form.",
-            false => "No file was submitted.",
-        };
-        faults.insert("file", vec![text.to_owned()]);
+        faults.insert("file", vec![form.without_file().to_owned()]);
     }
     let room = match form.chatroom.as_deref().map(str::trim) {
         None => Err("This field is required.".to_owned()),
@@ -155,10 +177,9 @@ async fn receive(
     files: &Files,
     context: &Context,
     user: UserId,
-    content_type: &str,
-    (slot, body): (&Slot, Incoming),
+    bytes_max: u64,
+    (content_type, slot, body): (&str, &Slot, Incoming),
 ) -> Result<Form, Failure> {
-    let bytes_max = files.limits.file_bytes_max;
     let broken = |error| broken(context, bytes_max, error);
     let whole = bytes_max.saturating_add(OVERHEAD_BYTES_MAX);
     let sizes = multer::SizeLimit::new().whole_stream(whole);

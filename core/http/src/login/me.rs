@@ -19,6 +19,7 @@ use super::erase;
 use super::failure::token_failure;
 use super::input::email;
 use crate::fields::{Fields, Text};
+use crate::files::shown::Shown;
 use crate::reply::{Failure, Reply};
 use crate::request::{Access, Context, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
@@ -60,7 +61,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 }];
 
 /// Fields of an account that its user does not change here.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 12] = [
     "id",
     "username",
     "mobile_number",
@@ -69,6 +70,8 @@ const FIXED: [&str; 10] = [
     "is_staff",
     "is_superuser",
     "has_password",
+    "avatar",
+    "avatar_id",
     "date_joined",
     "last_login",
 ];
@@ -77,14 +80,15 @@ const NAME: Text = Text { chars_max: NAME_CHARS_MAX };
 
 /// `GET me/`.
 async fn me(login: Arc<Login>, request: Request<Caller>) -> Answer {
-    answer(login.identity.me(&request.caller).await.map_err(|error| failed(&request, &error))?)
+    let user = login.identity.me(&request.caller).await.map_err(|error| failed(&request, &error))?;
+    answer(&login, &request, request.caller, user).await
 }
 
 /// `PATCH me/`: changes the fields present in the body.
 async fn update(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: mut fields } = request;
     let now = login.identity.me(&caller).await.map_err(|error| failed(&context, &error))?;
-    refuse_fixed(&mut fields, &user_json(&now.ok_or_else(gone)?));
+    refuse_fixed(&mut fields, &account_json(&login, &context, caller, &now.ok_or_else(gone)?).await?);
     let change = UserChange {
         first_name: fields.optional("first_name", NAME),
         last_name: fields.optional("last_name", NAME),
@@ -92,7 +96,7 @@ async fn update(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     };
     fields.finish()?;
     let user = login.identity.me_update(&caller, change).await;
-    answer(user.map_err(|error| failed(&context, &error))?)
+    answer(&login, &context, caller, user.map_err(|error| failed(&context, &error))?).await
 }
 
 /// Refuses fields that exist and cannot be changed here, unless they are as they were: a client may send back what it
@@ -119,6 +123,7 @@ pub(crate) fn user_json(user: &UserView) -> Value {
         "is_staff": user.staff,
         "is_superuser": user.superuser,
         "has_password": user.has_password,
+        "avatar_id": user.avatar.map(|file| file.0),
         "date_joined": rest_format(user.date_joined),
         "last_login": user.last_login.map(rest_format),
     })
@@ -128,8 +133,24 @@ fn gone() -> Failure {
     token_failure(TokenError::UserNotFound)
 }
 
-fn answer(user: Option<UserView>) -> Answer {
-    Ok(Reply::json(StatusCode::OK, &user_json(&user.ok_or_else(gone)?)))
+/// The account as its user sees it, with the picture.
+pub(super) async fn account_json(
+    login: &Login,
+    context: &Context,
+    caller: Caller,
+    user: &UserView,
+) -> Result<Value, Failure> {
+    let mut files = Shown::to(&login.files, context, caller);
+    files.load_avatars(Vec::from_iter(user.avatar)).await.map_err(|error| failed(context, &error))?;
+    let mut account = user_json(user);
+    account["avatar"] = files.address(user.avatar).into();
+    account["avatar_file"] = files.get(user.avatar).cloned().into();
+    Ok(account)
+}
+
+async fn answer(login: &Login, context: &Context, caller: Caller, user: Option<UserView>) -> Answer {
+    let account = account_json(login, context, caller, &user.ok_or_else(gone)?).await?;
+    Ok(Reply::json(StatusCode::OK, &account))
 }
 
 fn failed(context: &Context, error: &dyn Display) -> Failure {

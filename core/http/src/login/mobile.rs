@@ -16,7 +16,7 @@ use serde_json::json;
 use super::Login;
 use super::failure::{log_send_error, send_failure};
 use super::input::{MOBILE_NUMBER, NUMBER, mobile_number, pass_shield_as_stranger};
-use super::me::user_json;
+use super::me::account_json;
 use super::password::password_failure;
 use crate::fields::{Fields, Text};
 use crate::reply::{Failure, Reply};
@@ -129,7 +129,7 @@ async fn add(login: Arc<Login>, request: Request<Caller, Fields>) -> Answer {
     match added.await {
         Ok(user) => {
             login.shield.verified(&number, login.clock.now());
-            Ok(Reply::json(StatusCode::OK, &user_json(&user)))
+            Ok(Reply::json(StatusCode::OK, &account_json(&login, &context, caller, &user).await?))
         }
         Err(AddNumberError::WrongCode) => {
             let text = "The code sent to this mobile number was not found.";

@@ -30,6 +30,8 @@ use chelseru_domain::sms::queue::SmsRoute;
 use chelseru_domain::sms::shield::{Shield, ShieldRules};
 use tokio_util::task::TaskTracker;
 
+use crate::files::Files;
+
 /// Messages in flight without a waiting client.
 const DETACHED_MAX: usize = 1000;
 
@@ -42,6 +44,7 @@ pub struct Login {
     pub shield: Arc<Shield>,
     pub shield_rules: ShieldRules,
     pub methods: LoginMethods,
+    pub files: Arc<Files>,
     /// Digits of a code.
     pub otp_length: u8,
     pub clock: Arc<dyn Clock>,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::openapi::shape::{list, maybe, maybe_time, object, text, time, truth, whole};
+use crate::openapi::shape::{list, maybe, maybe_time, object, or_null, reference, text, time, truth, whole};
 
 pub(crate) fn shapes() -> Value {
     json!({
@@ -17,6 +17,9 @@ pub(crate) fn shapes() -> Value {
             "id": whole(), "username": text(), "mobile_number": maybe("string"), "group": whole(), "first_name": text(),
             "last_name": text(), "email": text(), "is_active": truth(), "is_staff": truth(), "is_superuser": truth(),
             "has_password": truth(), "date_joined": time(), "last_login": maybe_time(),
+            "avatar_id": maybe("integer"),
+            "avatar?": {"type": ["string", "null"], "description": "The address of the picture, for its owner."},
+            "avatar_file?": or_null(reference("FileFacts")),
         })),
         "Session": object(json!({
             "id": whole(), "session_key": text(), "user_agent": text(), "ip_address": text(),

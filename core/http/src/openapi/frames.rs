@@ -100,7 +100,10 @@ fn its_reference() -> Value {
 
 fn schemas() -> Value {
     let mut schemas = files::shapes::shapes();
-    let user = object(json!({"id": whole(), "username": text()}));
+    let user = object(json!({
+        "id": whole(), "username": text(),
+        "avatar?": {"type": "string", "description": "The path of the picture; missing without one."},
+    }));
     schemas["User"] = user;
     json!({"User": schemas["User"], "FileFacts": schemas["FileFacts"], "Thumbnail": schemas["Thumbnail"]})
 }

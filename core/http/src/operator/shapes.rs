@@ -63,7 +63,7 @@ fn of_acts() -> Value {
         })),
         "OperatorFile": object(json!({
             "id": whole(), "title": text(), "content_type": text(), "bytes": whole(), "user": whole(),
-            "room": whole(), "message": maybe("integer"), "avatar": truth(), "created_at": time(),
+            "room": maybe("integer"), "message": maybe("integer"), "avatar": truth(), "created_at": time(),
         })),
         "WaitingCorrection": object(json!({
             "id": text(), "user": whole(), "direction": {"enum": ["in", "out"]}, "amount": reference("Amount"),

@@ -166,7 +166,8 @@ impl Archive<'_> {
         self.begin("files.jsonl")?;
         for file in &files {
             self.line(&json!({
-                "id": file.id.0, "room": file.room.0, "name": file.title, "content_type": file.content_type,
+                "id": file.id.0, "room": file.room.map(|room| room.0), "name": file.title,
+                "content_type": file.content_type,
                 "size": file.bytes, "text": file.text, "path": path(file),
                 "created_at": rest_format(file.created_at),
             }))?;

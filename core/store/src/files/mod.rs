@@ -1,8 +1,9 @@
 //! The records of uploaded files. The gateway stores the bytes in a folder.
 //!
-//! A file belongs to a room and to its uploader. At most one message has it. Invariants: the bytes of a user's files,
-//! and of all files, are counted in the same change, thumbnails included, and never exceed their limits; no message can
-//! take a file that is about to be removed.
+//! A file belongs to its uploader, and to a room or, as the picture of an account, to nobody else. At most one message
+//! has it. Invariants: the bytes of a user's files, and of all files, are counted in the same change, thumbnails
+//! included, and never exceed their limits; no message can take a file that is about to be removed; a file without a
+//! room is the picture of its uploader's account, or about to be removed.
 
 pub(crate) mod moving;
 pub(crate) mod postgres;
@@ -42,7 +43,8 @@ impl Picture {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileDraft {
-    pub room: RoomId,
+    /// `None`: the file becomes the picture of its uploader's account.
+    pub room: Option<RoomId>,
     pub uploader: UserId,
     /// Unique and unguessable; the last part of the file's link.
     pub name: String,
@@ -64,7 +66,8 @@ pub struct FileDraft {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFile {
     pub id: FileId,
-    pub room: RoomId,
+    /// `None`: the picture of its uploader's account.
+    pub room: Option<RoomId>,
     pub uploader: UserId,
     pub name: String,
     pub folder: String,
@@ -76,7 +79,7 @@ pub struct StoredFile {
     /// Absent for files that are no picture, and for files of versions that did not look.
     pub picture: Option<Picture>,
     pub created_at: Timestamp,
-    /// The message that has the file; 0: the room, as its avatar.
+    /// The message that has the file; 0: the room, or the uploader, as the avatar.
     pub message: Option<u64>,
     /// Members may have it although no message shows it, and it stays: an imported file that nobody sent.
     pub shared: bool,
@@ -96,6 +99,8 @@ pub enum FileKept {
     QuotaExceeded,
     /// All files together would exceed their limit.
     TotalExceeded,
+    /// The account that the picture is for is gone.
+    UploaderMissing,
 }
 
 impl FileKept {
@@ -104,13 +109,15 @@ impl FileKept {
     pub fn kept(self) -> Option<StoredFile> {
         match self {
             FileKept::Kept(file) => Some(file),
-            FileKept::QuotaExceeded | FileKept::TotalExceeded => None,
+            FileKept::QuotaExceeded | FileKept::TotalExceeded | FileKept::UploaderMissing => None,
         }
     }
 }
 
 impl Store {
-    /// Records an uploaded file, unless the user's quota or the limit of all files is reached.
+    /// Records an uploaded file, unless the user's quota or the limit of all files is reached. One without a room
+    /// replaces the picture of its uploader's account; the file of the former one is then marked for removal, and
+    /// counts until it is removed.
     ///
     /// # Errors
     ///
@@ -118,6 +125,28 @@ impl Store {
     #[boxed]
     pub async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
         on_engine!(self, chat_file_keep(draft).await)
+    }
+
+    /// Takes the picture of an account and marks its file for removal. With `only`, does so when this file is the
+    /// picture. False when nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    #[boxed]
+    pub async fn avatar_remove(&self, user: UserId, only: Option<FileId>) -> Result<bool, StoreError> {
+        on_engine!(self, avatar_remove(user, only).await)
+    }
+
+    /// The file of an account's picture, unless its owner blocks the reader or it is about to be removed. Whether the
+    /// two know each other is for the caller to ask.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`], [`StoreError::Record`].
+    #[boxed]
+    pub async fn avatar_for(&self, file: FileId, reader: UserId) -> Result<Option<StoredFile>, StoreError> {
+        on_engine!(self, read avatar_for(file, reader))
     }
 
     /// Bytes of all files of a user.

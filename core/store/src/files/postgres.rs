@@ -1,6 +1,7 @@
 //! The operations of this folder, in PostgreSQL statements.
 //!
-//! Whoever changes the counted bytes locks the row of the uploader, then that of all files.
+//! Whoever changes the counted bytes locks the row of the uploader, then that of all files. A picture of an account
+//! locks the account before.
 
 use tokio_postgres::Row;
 
@@ -9,6 +10,8 @@ use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, Text, int};
 use crate::files::{FileDraft, FileKept, Picture, StoredFile, Thumbnail};
+use crate::login::postgres::account;
+use crate::login::user::Avatar;
 use crate::{StoreError, Timestamp, UserId};
 
 macro_rules! columns {
@@ -24,9 +27,39 @@ pub(crate) const ALL: &str = concat!("select ", columns!(), ", doomed from store
 const BY_ID: &str = concat!("select ", columns!(), " from stored_file where id = $1");
 
 impl Postgres {
-    /// Locks the counts of the uploader and of all files.
+    /// Locks the account that gets a picture, then the counts of the uploader and of all files.
     pub(crate) async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
         self.change(draft, |sql, draft| Box::pin(keep(sql, draft))).await
+    }
+
+    /// Locks the account, then the file.
+    pub(crate) async fn avatar_remove(&self, user: UserId, only: Option<FileId>) -> Result<bool, StoreError> {
+        self.change((user, only), |sql, &(user, only)| {
+            Box::pin(async move {
+                let shown = account::locked(sql, user).await?.and_then(|user| user.avatar);
+                let shown = shown.filter(|avatar| only.is_none_or(|only| only == avatar.file));
+                let Some(avatar) = shown else { return Ok(false) };
+                account::set_avatar(sql, user, None).await?;
+                doom(sql, avatar.file).await?;
+                Ok(true)
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn avatar_for(
+        &self,
+        file: FileId,
+        reader: UserId,
+    ) -> Result<Option<StoredFile>, StoreError> {
+        let shown = concat!(
+            "select ",
+            columns!(),
+            " from stored_file where id = $1 and room is null and not doomed
+              and not exists (select from chat_block where blocker = uploader and blocked = $2)"
+        );
+        let sql = self.reader().await?;
+        Ok(sql.found(shown, &[&int(file.0), &int(reader.0)]).await?.map(|row| read(&row)))
     }
 
     pub(crate) async fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
@@ -93,7 +126,8 @@ impl Postgres {
                 let seen: Vec<i64> = seen.iter().map(|row| row.get(0)).collect();
                 let doom = concat!(
                     "update stored_file f set doomed = true where id = any($1)
-                     and (doomed or not exists (select from room where room.id = f.room and room.state <> 'deleted')
+                     and (doomed or (f.room is not null and not exists
+                              (select from room where room.id = f.room and room.state <> 'deleted'))
                           or (message is null and not shared and created_at <= $2))
                      returning ",
                     columns!()
@@ -129,6 +163,13 @@ impl Postgres {
 }
 
 async fn keep(sql: &Sql, draft: &FileDraft) -> Result<FileKept, StoreError> {
+    let owner = match draft.room {
+        Some(_) => None,
+        None => match account::locked(sql, draft.uploader).await? {
+            None => return Ok(FileKept::UploaderMissing),
+            owner => owner,
+        },
+    };
     let held = held(draft.bytes, draft.picture);
     if add(sql, draft.uploader, held).await? > draft.quota_bytes {
         take_back(sql, draft.uploader, held).await?;
@@ -152,10 +193,17 @@ async fn keep(sql: &Sql, draft: &FileDraft) -> Result<FileKept, StoreError> {
         text: draft.text.clone(),
         picture: draft.picture,
         created_at: draft.now,
-        message: None,
+        message: draft.room.is_none().then_some(0),
         shared: false,
     };
     put(sql, &file).await?;
+    if let Some(owner) = owner {
+        let avatar = Avatar { file: file.id, path: file.path() };
+        account::set_avatar(sql, owner.id, Some(&avatar)).await?;
+        if let Some(former) = owner.avatar {
+            doom(sql, former.file).await?;
+        }
+    }
     Ok(FileKept::Kept(file))
 }
 
@@ -188,7 +236,7 @@ pub(crate) async fn put(sql: &Sql, file: &StoredFile) -> Result<(), StoreError> 
     let small = picture.and_then(|picture| picture.thumbnail);
     let args: crate::engine::postgres::sql::Args<'_> = &[
         &int(file.id.0),
-        &int(file.room.0),
+        &file.room.map(|room| int(room.0)),
         &int(file.uploader.0),
         &Text(&file.name),
         &Text(&file.folder),
@@ -227,7 +275,7 @@ pub(crate) fn read(row: &Row) -> StoredFile {
     });
     StoredFile {
         id: FileId(row.uint("id")),
-        room: RoomId(row.uint("room")),
+        room: row.uint_opt("room").map(RoomId),
         uploader: UserId(row.uint("uploader")),
         name: row.text("name"),
         folder: row.text("folder"),

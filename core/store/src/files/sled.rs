@@ -8,6 +8,8 @@ use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::files::{FileDraft, FileKept, Picture, StoredFile};
+use crate::login::sled::user;
+use crate::login::user::Avatar;
 use crate::{StoreError, Timestamp, UserId};
 
 impl Sled {
@@ -23,8 +25,8 @@ impl Sled {
                 return Ok(FileKept::TotalExceeded);
             }
             let id = FileId(txn.next(key::FILE_SEQUENCE)?);
-            let record = FileRecord {
-                room: draft.room,
+            let mut record = FileRecord {
+                room: draft.room.unwrap_or(NO_ROOM),
                 uploader: draft.uploader,
                 name: draft.name,
                 folder: draft.folder,
@@ -38,6 +40,13 @@ impl Sled {
                 doomed: false,
                 shared: false,
             };
+            if draft.room.is_none() {
+                let path = format!("{}{}", record.folder, record.name);
+                if !show(txn, record.uploader, Some(Avatar { file: id, path }))? {
+                    return Ok(FileKept::UploaderMissing);
+                }
+                record.message = Some(0);
+            }
             txn.put(key::file_bytes(record.uploader), encode_u64(used + held));
             txn.put(key::FILE_TOTAL.into(), encode_u64(total + held));
             txn.put(key::file_name(&record.name), encode_u64(id.0));
@@ -45,6 +54,23 @@ impl Sled {
             Ok(FileKept::Kept(record.with_id(id)))
         })
         .await
+    }
+
+    pub(crate) async fn avatar_remove(&self, user: UserId, only: Option<FileId>) -> Result<bool, StoreError> {
+        self.change(move |txn| {
+            let shown = user::get(txn, user)?.and_then(|user| user.avatar).map(|avatar| avatar.file);
+            let removes = shown.is_some_and(|file| only.is_none_or(|only| only == file));
+            Ok(removes && show(txn, user, None)?)
+        })
+        .await
+    }
+
+    pub(crate) fn avatar_for(&self, file: FileId, reader: UserId) -> Result<Option<StoredFile>, StoreError> {
+        let Some(record) = self.record::<FileRecord>(&key::file(file))? else { return Ok(None) };
+        let hidden = record.doomed
+            || record.room != NO_ROOM
+            || self.tree.contains_key(key::block(record.uploader, reader)).map_err(error::read)?;
+        Ok((!hidden).then(|| record.with_id(file)))
     }
 
     pub(crate) fn chat_file_bytes(&self, user: UserId) -> Result<u64, StoreError> {
@@ -127,7 +153,7 @@ impl Sled {
                 let mut doomed = Vec::new();
                 for id in seen {
                     let Some(mut record) = txn.get_record::<FileRecord>(&key::file(id))? else { continue };
-                    let homeless = txn.get(&key::room(record.room))?.is_none();
+                    let homeless = record.room != NO_ROOM && txn.get(&key::room(record.room))?.is_none();
                     let used = record.message.is_some() || record.shared;
                     if !homeless && !record.doomed && (used || record.created_at > before) {
                         continue;
@@ -159,6 +185,9 @@ impl Sled {
         .await
     }
 }
+
+/// The room of a picture of an account. Rooms are numbered from 1.
+const NO_ROOM: RoomId = RoomId(0);
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct FileRecord {
@@ -197,7 +226,7 @@ impl FileRecord {
 
     pub(crate) fn of(file: StoredFile) -> FileRecord {
         FileRecord {
-            room: file.room,
+            room: file.room.unwrap_or(NO_ROOM),
             uploader: file.uploader,
             name: file.name,
             folder: file.folder,
@@ -216,7 +245,7 @@ impl FileRecord {
     pub(crate) fn with_id(self, id: FileId) -> StoredFile {
         StoredFile {
             id,
-            room: self.room,
+            room: Some(self.room).filter(|room| *room != NO_ROOM),
             uploader: self.uploader,
             name: self.name,
             folder: self.folder,
@@ -230,6 +259,17 @@ impl FileRecord {
             shared: self.shared,
         }
     }
+}
+
+/// Shows a file as the picture of an account, or none, and marks the former one's for removal. False without such an
+/// account.
+fn show(txn: &mut Txn, user: UserId, avatar: Option<Avatar>) -> Result<bool, StoreError> {
+    let Some(mut user) = user::get(txn, user)? else { return Ok(false) };
+    if let Some(former) = std::mem::replace(&mut user.avatar, avatar) {
+        doom(txn, former.file)?;
+    }
+    user::put(txn, &user);
+    Ok(true)
 }
 
 /// Gives a file to a message. `None` when the sender may not give it.

@@ -55,6 +55,8 @@ const SEEN: &[&str] = &[
     "Edited",
     "ChatRequest",
     "swept at 1",
+    "avatar removed at 1",
+    "Some(Avatar",
 ];
 
 /// xorshift64*: fixed numbers for a fixed seed.
@@ -197,6 +199,8 @@ impl History {
 
     /// All that can be read now.
     pub(super) async fn reading(&mut self) -> Vec<String> {
+        // A copy has no room that waits for its sweep.
+        self.sweep_all().await;
         self.told.clear();
         self.read_all().await;
         std::mem::take(&mut self.told)
@@ -440,7 +444,7 @@ impl History {
 
     async fn file(&mut self) {
         let draft = FileDraft {
-            room: self.room(),
+            room: if self.random.one_in(4) { None } else { Some(self.room()) },
             uploader: self.random.user(),
             name: format!("{}.txt", self.now * 1000 + self.told.len() as u64),
             folder: "/media/".into(),
@@ -470,6 +474,12 @@ impl History {
             let id = self.files[self.random.below(self.files.len() as u64) as usize];
             let doomed = self.store.chat_file_doom(id).await.unwrap();
             self.tell("doomed alone", doomed);
+            let (owner, reader) = (self.random.user(), self.random.user());
+            let shown = self.store.avatar_for(id, reader).await.unwrap();
+            self.tell("avatar", shown);
+            let only = Some(id).filter(|_| self.random.one_in(2));
+            let removed = self.store.avatar_remove(owner, only).await.unwrap();
+            self.tell("avatar removed", removed);
         }
         let before = self.files.last().copied().filter(|_| self.random.one_in(2));
         let newest = self.store.chat_files_newest(before, 4).await.unwrap();
@@ -520,10 +530,14 @@ impl History {
         self.tell("pair", pair);
     }
 
-    async fn read_all(&mut self) {
+    async fn sweep_all(&mut self) {
         while let [_, ..] = self.store.chat_rooms_to_sweep(10).await.unwrap().as_slice() {
             self.sweep().await;
         }
+    }
+
+    async fn read_all(&mut self) {
+        self.sweep_all().await;
         for room in self.rooms.clone() {
             self.read_room(room).await;
         }
@@ -538,6 +552,8 @@ impl History {
             self.tell("organisations", owned);
             let bytes = self.store.chat_file_bytes(user).await.unwrap();
             self.tell("bytes", bytes);
+            let avatar = self.store.user_get(user).await.unwrap().and_then(|user| user.avatar);
+            self.tell("avatar", avatar);
         }
         let rooms = self.store.chat_rooms_before(Some(RoomId(1000)), 50).await.unwrap();
         self.tell("rooms", rooms);

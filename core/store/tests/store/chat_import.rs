@@ -64,7 +64,7 @@ fn message(seq: u64, sender: u64) -> ImportedMessage {
 fn file() -> StoredFile {
     StoredFile {
         id: FileId(60),
-        room: PAIR,
+        room: Some(PAIR),
         uploader: UserId(2),
         name: "60.png".into(),
         folder: "/media/".into(),
@@ -176,7 +176,7 @@ async fn go_on(store: &TestStore) {
     let made = store.chat_organization_create(UserId(1), "x".into(), "x".into(), 9, secs(300)).await.unwrap();
     assert!(matches!(&made, OrganizationMade::New(made) if made.id == OrganizationId(81)), "{made:?}");
     let draft = FileDraft {
-        room: PAIR,
+        room: Some(PAIR),
         uploader: UserId(1),
         name: "new.png".into(),
         folder: "/media/".into(),

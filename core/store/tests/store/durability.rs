@@ -83,7 +83,7 @@ async fn a_record_of_a_newer_schema_is_an_error_and_not_a_guess() {
     raw(folder.path()).insert(key, &[9, 1, 2, 3]).unwrap();
     let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
     let error = store.user_get(chelseru_store::UserId(1)).await.unwrap_err().to_string();
-    assert_eq!(error, "user record is not readable: schema version 9; this program reads 2");
+    assert_eq!(error, "user record is not readable: schema version 9; this program reads 3");
     let error = store.user_set_active(chelseru_store::UserId(1), false).await.unwrap_err();
     assert!(matches!(error, StoreError::Record { kind: "user", .. }));
 }

@@ -2,6 +2,7 @@
 //! instant.
 
 mod audit;
+mod avatar;
 mod challenges;
 mod chat;
 mod chat_import;

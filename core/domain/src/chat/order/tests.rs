@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::super::{ChatPort, MessageView, Removal};
+use super::super::{ChatPort, Face, MessageView, Removal};
 use super::*;
 use crate::chat::{Message, MessageBody};
 use crate::ids::UserId;
@@ -26,7 +26,7 @@ fn view(seq: u64) -> MessageView {
         edited_at: None,
         deleted: false,
     };
-    MessageView { message, sender_name: "one".into(), file: None }
+    MessageView { message, sender: Face { name: "one".into(), avatar: None }, file: None }
 }
 
 /// A port that notes what it is shown in words, and a clock.

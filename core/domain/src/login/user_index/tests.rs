@@ -164,6 +164,7 @@ fn account(id: u64, username: String) -> User {
         email: String::new(),
         staff: false,
         superuser: false,
+        avatar: None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Uploaded files, as operators see and remove them.
 //!
 //! Who uploaded what, where and when is part of what people wrote: a look at the list is in the audit log. A file goes
-//! with whatever shows it: a message is deleted, an avatar is taken from its room, and members see that happen.
+//! with whatever shows it: a message is deleted, an avatar is taken from its room, and members see that happen; a
+//! picture is taken from its account.
 
 use chelseru_store::StoreError;
 use chelseru_store::chat::{FileId, StoredFile};
@@ -34,7 +35,7 @@ impl FileQuery {
     fn fits(&self, file: &StoredFile, title: &str) -> bool {
         file.content_type.starts_with(&self.kind)
             && self.uploader.is_none_or(|uploader| uploader == file.uploader)
-            && self.room.is_none_or(|room| room == file.room)
+            && self.room.is_none_or(|room| Some(room) == file.room)
             && self.bytes_min.is_none_or(|bytes| bytes <= file.bytes)
             && self.from.is_none_or(|from| from <= file.created_at)
             && self.until.is_none_or(|until| file.created_at < until)
@@ -102,21 +103,25 @@ impl Desk {
     ) -> Result<bool, ChatError> {
         let chat = &self.services.chat;
         let Some(file) = chat.file(id).await? else { return Ok(false) };
-        match file.message {
-            None => {}
-            Some(0) => {
+        match (file.room, file.message) {
+            (None, _) | (_, None) => {}
+            (Some(room), Some(0)) => {
                 let edit = RoomEdit { avatar: Some(None), ..RoomEdit::default() };
-                chat.room_decree(file.room, RoomRequest::Edit(edit)).await?;
+                chat.room_decree(room, RoomRequest::Edit(edit)).await?;
             }
-            Some(seq) => chat.message_decree_delete(file.room, seq).await?,
+            (Some(room), Some(seq)) => chat.message_decree_delete(room, seq).await?,
         }
-        // Otherwise its uploader could send it once more.
-        let removed = chat.file_doom(id).await?;
+        let removed = match file.room {
+            None => chat.avatar_remove(file.uploader, Some(id)).await?,
+            // Otherwise its uploader could send it once more.
+            Some(_) => chat.file_doom(id).await?,
+        };
         if removed {
             let event = AuditEvent::by(permit.operator(), AuditKind::RoomChanged).user(file.uploader);
-            let place = match file.message {
-                Some(seq @ 1..) => format!("room {}, message {seq}, file {}", file.room.0, id.0),
-                _ => format!("room {}, file {}", file.room.0, id.0),
+            let place = match (file.room, file.message) {
+                (Some(room), Some(seq @ 1..)) => format!("room {}, message {seq}, file {}", room.0, id.0),
+                (Some(room), _) => format!("room {}, file {}", room.0, id.0),
+                (None, _) => format!("picture of user {}, file {}", file.uploader.0, id.0),
             };
             self.audit().record(event.subject(place).change("there", "removed").reason(reason));
         }

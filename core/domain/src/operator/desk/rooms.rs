@@ -161,7 +161,7 @@ impl Desk {
 
     /// A user's public name, for a list of members.
     pub async fn name_shown(&self, _permit: &Permit<RoomRead>, user: UserId) -> Arc<str> {
-        self.services.chat.name(user).await
+        self.services.chat.face(user).await.name
     }
 
     /// Messages of a room with numbers below `before`, newest first, whose text holds `text`. In the audit log.
@@ -189,7 +189,7 @@ impl Desk {
             for message in &page.messages {
                 place = message.seq;
                 if !message.deleted && fits(message) {
-                    let sender_name = chat.name(message.sender).await;
+                    let sender_name = chat.face(message.sender).await.name;
                     found.push(WrittenMessage { message: message.clone(), sender_name });
                     if found.len() == limit {
                         return Ok(Looked { found, next: Some(place) });

@@ -43,6 +43,14 @@ impl<'a> Named<'a> {
     }
 }
 
+impl Received {
+    /// Removes it with its thumbnail from the incoming folder.
+    pub(super) async fn discard(&self) -> Result<(), FileError> {
+        removed(tokio::fs::remove_file(picture::beside(&self.local)).await)?;
+        Ok(tokio::fs::remove_file(&self.local).await?)
+    }
+}
+
 impl FileStore {
     /// Goes on with everything that an earlier process left.
     pub(super) async fn recover(&self) -> io::Result<()> {
@@ -105,8 +113,7 @@ impl FileStore {
                 break;
             }
         }
-        removed(tokio::fs::remove_file(picture::beside(&received.local)).await)?;
-        Ok(tokio::fs::remove_file(&received.local).await?)
+        received.discard().await
     }
 
     async fn withdraw_later(&self, received: &Received) -> io::Result<()> {

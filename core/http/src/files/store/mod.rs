@@ -65,6 +65,9 @@ pub enum FileError {
     TooLarge(u64),
     #[error("the file is empty")]
     Empty,
+    /// Of the picture of an account: damaged, of another type, or of more pixels than are decoded.
+    #[error("upload a JPEG, PNG or WebP picture that is whole and not too large to be decoded")]
+    NotAPicture,
     #[error("the quota of {0} bytes is used up")]
     QuotaExceeded(u64),
     #[error("all files together may have at most {0} bytes, which are used up")]
@@ -217,29 +220,72 @@ impl FileStore {
         limits: &chelseru_config::Files,
     ) -> Result<StoredFile, FileError> {
         self.chat.check(words.room, words.uploader, Action::Post).await?;
+        let (received, draft) = self.examine(incoming, words.uploader, &words.title, limits).await?;
+        self.record(received, FileDraft { room: Some(words.room), text: words.text, ..draft }, limits).await
+    }
+
+    /// Makes a received file the picture of its uploader's account. Cancellation: as [`FileStore::keep`].
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::NotAPicture`], and see [`FileError`].
+    pub async fn keep_avatar(
+        &self,
+        incoming: Incoming,
+        uploader: UserId,
+        title: &str,
+        limits: &chelseru_config::Files,
+    ) -> Result<StoredFile, FileError> {
+        let (received, draft) = self.examine(incoming, uploader, title, limits).await?;
+        let memory = limits.thumbnail_memory_bytes_max;
+        if !picture::is_decoded(received.kind.mime, draft.picture, memory) {
+            received.discard().await?;
+            return Err(FileError::NotAPicture);
+        }
+        self.record(received, draft, limits).await
+    }
+
+    /// Completes a received file, makes its thumbnail, and writes down what is known of it by itself.
+    async fn examine(
+        &self,
+        incoming: Incoming,
+        uploader: UserId,
+        name: &str,
+        limits: &chelseru_config::Files,
+    ) -> Result<(Received, FileDraft), FileError> {
         let now = self.chat.now();
         let received = incoming.finish(&self.incoming, now).await?;
         let memory = limits.thumbnail_memory_bytes_max;
         let picture = self.pictures.of(&received.local, received.kind.mime, memory).await;
-        let has_thumbnail = picture.is_some_and(|picture| picture.thumbnail.is_some());
-        if let Err(error) = self.offer(&received, has_thumbnail).await {
-            self.return_received(&received).await?;
-            return Err(error);
-        }
         let draft = FileDraft {
-            room: words.room,
-            uploader: words.uploader,
+            room: None,
+            uploader,
             name: received.name.clone(),
             folder: received.folder.clone(),
-            title: received.kind.named(&title(&words.title), TITLE_CHARS_MAX),
+            title: received.kind.named(&title(name), TITLE_CHARS_MAX),
             content_type: received.kind.mime.to_owned(),
             bytes: received.bytes,
-            text: words.text,
+            text: None,
             picture,
             quota_bytes: limits.user_bytes_max,
             total_bytes: limits.total_bytes_max,
             now,
         };
+        Ok((received, draft))
+    }
+
+    /// Copies a received file to its place and stores its record, or removes it.
+    async fn record(
+        &self,
+        received: Received,
+        draft: FileDraft,
+        limits: &chelseru_config::Files,
+    ) -> Result<StoredFile, FileError> {
+        let has_thumbnail = draft.picture.is_some_and(|picture| picture.thumbnail.is_some());
+        if let Err(error) = self.offer(&received, has_thumbnail).await {
+            self.return_received(&received).await?;
+            return Err(error);
+        }
         // After an error the record may be stored; the next start checks.
         let refused = match self.chat.file_keep(draft).await? {
             FileKept::Kept(kept) => {
@@ -253,6 +299,7 @@ impl FileStore {
             }
             FileKept::QuotaExceeded => FileError::QuotaExceeded(limits.user_bytes_max),
             FileKept::TotalExceeded => FileError::TotalExceeded(limits.total_bytes_max),
+            FileKept::UploaderMissing => ChatError::UserMissing.into(),
         };
         self.drop_received(&received).await?;
         Err(refused)

@@ -82,6 +82,15 @@ pub fn measure(file: impl Read + Seek) -> Option<Picture> {
     Some(Picture { width: side(size.width)?, height: side(size.height)?, thumbnail: None })
 }
 
+/// Whether a file of this type is a picture that was decoded. Without memory for decoding, its header must tell its
+/// size; a picture that needs no thumbnail was decoded as far as its header.
+pub(super) fn is_decoded(mime: &str, picture: Option<Picture>, memory_bytes: u64) -> bool {
+    let fits = |picture: Picture| {
+        memory_bytes == 0 || picture.thumbnail.is_some() || picture.width.max(picture.height) <= SIDE
+    };
+    decoded(mime).is_some() && picture.is_some_and(fits)
+}
+
 /// Where the thumbnail of a file is.
 pub(super) fn beside(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();

@@ -78,7 +78,7 @@ fn file_json(file: &StoredFile) -> Value {
         "content_type": file.content_type,
         "bytes": file.bytes,
         "user": file.uploader.0,
-        "room": file.room.0,
+        "room": file.room.map(|room| room.0),
         "message": file.message.filter(|seq| *seq > 0),
         "avatar": file.message == Some(0),
         "created_at": rest_format(file.created_at),

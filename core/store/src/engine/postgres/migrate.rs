@@ -31,7 +31,8 @@ const STEPS: &[Step] = steps![
     "0007_files",
     "0008_erasure",
     "0009_node",
-    "0010_edit"
+    "0010_edit",
+    "0011_avatar"
 ];
 
 /// Among the advisory locks of the database. Any number that no other program uses.

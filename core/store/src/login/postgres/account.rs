@@ -4,15 +4,16 @@
 
 use tokio_postgres::Row;
 
+use crate::chat::FileId;
 use crate::engine::postgres::sql::{Args, Sql};
 use crate::engine::postgres::value::{At, Columns, Text, int};
-use crate::login::user::User;
+use crate::login::user::{Avatar, User};
 use crate::{StoreError, Timestamp, UserId};
 
 macro_rules! columns {
     () => {
         "a.id, a.active, a.username, a.number, a.group_number, a.created_at, a.last_login_at, a.first_name, \
-         a.last_name, a.email, a.staff, a.superuser"
+         a.last_name, a.email, a.staff, a.superuser, a.avatar, a.avatar_path"
     };
 }
 
@@ -114,6 +115,7 @@ pub(crate) async fn create(
         email: String::new(),
         staff: false,
         superuser: false,
+        avatar: None,
     };
     put(sql, &user).await?;
     let own = "insert into account_number (number, group_number, account) values ($1, $2, $3)";
@@ -128,7 +130,8 @@ pub(crate) async fn create(
 pub(crate) async fn erase(sql: &Sql, user: &User, look: &str) -> Result<(), StoreError> {
     let id = int(user.id.0);
     let empty = "update account set active = false, username = '', number = '', last_login_at = null,
-        first_name = '', last_name = '', email = '', staff = false, superuser = false, erased = true
+        first_name = '', last_name = '', email = '', staff = false, superuser = false, avatar = null,
+        avatar_path = null, erased = true
         where id = $1";
     sql.run(empty, &[&id]).await?;
     for table in [
@@ -153,13 +156,13 @@ pub(crate) async fn next_id(sql: &Sql) -> Result<UserId, StoreError> {
 /// Stores an account under its id, in place of another one.
 pub(crate) async fn put(sql: &Sql, user: &User) -> Result<(), StoreError> {
     let put = "insert into account (id, active, username, number, group_number, created_at, last_login_at,
-            first_name, last_name, email, staff, superuser)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            first_name, last_name, email, staff, superuser, avatar, avatar_path)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         on conflict (id) do update set (active, username, number, group_number, created_at, last_login_at,
-            first_name, last_name, email, staff, superuser, erased)
+            first_name, last_name, email, staff, superuser, avatar, avatar_path, erased)
         = (excluded.active, excluded.username, excluded.number, excluded.group_number, excluded.created_at,
             excluded.last_login_at, excluded.first_name, excluded.last_name, excluded.email, excluded.staff,
-            excluded.superuser, false)";
+            excluded.superuser, excluded.avatar, excluded.avatar_path, false)";
     let args: Args<'_> = &[
         &int(user.id.0),
         &user.active,
@@ -173,6 +176,8 @@ pub(crate) async fn put(sql: &Sql, user: &User) -> Result<(), StoreError> {
         &Text(&user.email),
         &user.staff,
         &user.superuser,
+        &user.avatar.as_ref().map(|avatar| int(avatar.file.0)),
+        &user.avatar.as_ref().map(|avatar| Text(&avatar.path)),
     ];
     sql.run(put, args).await?;
     Ok(())
@@ -192,5 +197,16 @@ pub(crate) fn read(row: &Row) -> User {
         email: row.text("email"),
         staff: row.get("staff"),
         superuser: row.get("superuser"),
+        avatar: row
+            .uint_opt("avatar")
+            .map(|file| Avatar { file: FileId(file), path: row.text_opt("avatar_path").unwrap_or_default() }),
     }
+}
+
+/// Gives a locked account a picture, or takes it.
+pub(crate) async fn set_avatar(sql: &Sql, id: UserId, avatar: Option<&Avatar>) -> Result<(), StoreError> {
+    let set = "update account set avatar = $2, avatar_path = $3 where id = $1";
+    let (file, path) = avatar.map(|avatar| (int(avatar.file.0), Text(&avatar.path))).unzip();
+    sql.run(set, &[&int(id.0), &file, &path]).await?;
+    Ok(())
 }

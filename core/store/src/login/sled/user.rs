@@ -6,7 +6,7 @@ use crate::engine::sled::keys;
 use crate::engine::sled::record::Record;
 use crate::engine::sled::txn::Txn;
 use crate::login::sled::contact::Contact;
-use crate::login::user::User;
+use crate::login::user::{Avatar, User};
 use crate::{StoreError, Timestamp, UserId};
 
 #[derive(Serialize, Deserialize)]
@@ -23,6 +23,7 @@ pub(crate) struct UserRecord {
     email: String,
     pub(crate) staff: bool,
     pub(crate) superuser: bool,
+    avatar: Option<Avatar>,
 }
 
 /// The version before accounts had names, mail addresses and flags.
@@ -38,10 +39,14 @@ struct UserRecord1 {
 
 impl Record for UserRecord {
     const KIND: &'static str = "user";
-    const SCHEMA: u8 = 2;
+    const SCHEMA: u8 = 3;
     const SCHEMA_OLDEST: u8 = 1;
 
-    fn decode_older(_schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+    fn decode_older(schema: u8, body: &[u8]) -> Result<Self, postcard::Error> {
+        if schema == 2 {
+            // Before accounts had pictures one field is missing at the end.
+            return postcard::from_bytes(&[body, &[0]].concat());
+        }
         let old: UserRecord1 = postcard::from_bytes(body)?;
         Ok(UserRecord {
             active: old.active,
@@ -55,6 +60,7 @@ impl Record for UserRecord {
             email: String::new(),
             staff: false,
             superuser: false,
+            avatar: None,
         })
     }
 }
@@ -74,6 +80,7 @@ impl UserRecord {
             email: self.email,
             staff: self.staff,
             superuser: self.superuser,
+            avatar: self.avatar,
         }
     }
 }
@@ -120,6 +127,7 @@ pub(crate) fn create(
         email: String::new(),
         staff: false,
         superuser: false,
+        avatar: None,
     };
     if attempt > 1 {
         txn.put(keys::user_name(&user.username), crate::engine::sled::record::encode_u64(id.0));
@@ -140,6 +148,7 @@ pub(crate) fn put(txn: &mut Txn, user: &User) {
         email: user.email.clone(),
         staff: user.staff,
         superuser: user.superuser,
+        avatar: user.avatar.clone(),
     };
     txn.put_record(keys::user(user.id), &record);
 }
@@ -147,6 +156,7 @@ pub(crate) fn put(txn: &mut Txn, user: &User) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::FileId;
     use crate::engine::sled::record::{decode, encode};
 
     impl Record for UserRecord1 {
@@ -168,5 +178,29 @@ mod tests {
         assert_eq!((user.id, user.group, user.number.as_str()), (UserId(3), 7, "+989120000000"));
         assert_eq!(user.last_login_at, Some(Timestamp::from_secs(6)));
         assert!(user.active && !user.staff && !user.superuser && user.email.is_empty());
+    }
+
+    #[test]
+    fn a_user_of_the_version_before_pictures_has_none() {
+        let avatar = Avatar { file: FileId(7), path: "/media/7.png".to_owned() };
+        let mut record = UserRecord::decode_older(
+            1,
+            &postcard::to_allocvec(&UserRecord1 {
+                active: true,
+                username: "sara".to_owned(),
+                number: String::new(),
+                group: 0,
+                created_at: Timestamp::from_secs(5),
+                last_login_at: None,
+            })
+            .unwrap(),
+        )
+        .unwrap();
+        record.superuser = true;
+        let body = postcard::to_allocvec(&record).unwrap();
+        let old = UserRecord::decode_older(2, &body[..body.len() - 1]).unwrap().with_id(UserId(3));
+        assert!(old.superuser && old.avatar.is_none());
+        record.avatar = Some(avatar.clone());
+        assert_eq!(decode::<UserRecord>(&encode(&record)).unwrap().with_id(UserId(3)).avatar, Some(avatar));
     }
 }

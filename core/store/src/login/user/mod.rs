@@ -13,6 +13,9 @@
 pub(crate) mod postgres;
 pub(crate) mod sled;
 
+use serde::{Deserialize, Serialize};
+
+use crate::chat::FileId;
 use crate::engine::{Engine, boxed, on_engine};
 use crate::login::challenge::Guesser;
 use crate::{Store, StoreError, Timestamp, UserId};
@@ -35,6 +38,16 @@ pub struct User {
     pub staff: bool,
     /// Has all rights.
     pub superuser: bool,
+    pub avatar: Option<Avatar>,
+}
+
+/// The picture of an account. Only [`Store::chat_file_keep`] and [`Store::avatar_remove`] change it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Avatar {
+    pub file: FileId,
+    /// [`StoredFile::path`](crate::chat::StoredFile::path) of the file, which never changes. Repeated here, so that
+    /// whoever reads the account for its name has it without a second look-up.
+    pub path: String,
 }
 
 /// An account with a password and no phone number.

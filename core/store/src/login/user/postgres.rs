@@ -196,6 +196,7 @@ async fn register(sql: &Sql, draft: &UserDraft) -> Result<UserMade, StoreError> 
         email: draft.email.clone(),
         staff: draft.staff,
         superuser: draft.superuser,
+        avatar: None,
     };
     account::put(sql, &user).await?;
     account::name(sql, &user.username, user.id).await?;

@@ -100,6 +100,7 @@ impl Sled {
                 email: draft.email,
                 staff: draft.staff,
                 superuser: draft.superuser,
+                avatar: None,
             };
             txn.put(keys::user_name(&user.username), encode_u64(user.id.0));
             txn.put(look, encode_u64(user.id.0));

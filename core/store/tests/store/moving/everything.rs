@@ -167,10 +167,10 @@ async fn sent(store: &TestStore, room: RoomId, sender: u64, file: Option<&Stored
     assert!(matches!(done, Judged::Done(_)), "{done:?}");
 }
 
-async fn kept(store: &TestStore, room: RoomId, name: &str) -> StoredFile {
+async fn kept(store: &TestStore, room: impl Into<Option<RoomId>>, name: &str) -> StoredFile {
     let thumbnail = Thumbnail { bytes: 9, width: 7, height: 8 };
     let draft = FileDraft {
-        room,
+        room: room.into(),
         uploader: UserId(2),
         name: name.to_owned(),
         folder: "/media/".to_owned(),
@@ -207,6 +207,9 @@ async fn chat(store: &TestStore) {
     changed(store, room, 2, None, RoomChange::Avatar(Some(file.id))).await;
     changed(store, room, 3, Some(3), RoomChange::Remove).await;
     let sent_file = kept(store, room, "two.png").await;
+    // A picture of an account, and the one before it.
+    kept(store, None, "me-before.png").await;
+    kept(store, None, "me.png").await;
     kept(store, room, "doomed.png").await;
     sent(store, room, 2, Some(&sent_file)).await;
     for sender in [1, 2, 1, 2] {
@@ -293,7 +296,7 @@ async fn imported(store: &TestStore) {
     store.import_rooms(vec![ImportedRoom { room, members, bans: Vec::new(), pair_with }]).await.unwrap();
     let file = StoredFile {
         id: chelseru_store::chat::FileId(600),
-        room: RoomId(500),
+        room: Some(RoomId(500)),
         name: "old.png".to_owned(),
         shared: true,
         message: None,
