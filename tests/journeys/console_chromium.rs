@@ -53,7 +53,7 @@ const PAGES: [(&str, &str); 27] = [
 ];
 
 /// A shop with a payment, a room and a message, and an operator with a second factor; the factor's secret.
-async fn furnished() -> (Shop, Value, String) {
+pub(crate) async fn furnished() -> (Shop, Value, String) {
     let shop = Shop::open(CONFIG).await;
     let payment = shop.charge(1000).await["id"].clone();
     shop.gateway.login("09121234568").await;
@@ -71,12 +71,12 @@ async fn furnished() -> (Shop, Value, String) {
     (shop, payment, recovery)
 }
 
-fn origin(shop: &Shop) -> String {
+pub(crate) fn origin(shop: &Shop) -> String {
     Browser::new(&shop.gateway).at("")
 }
 
 /// Logs in as a person does, in a language.
-async fn enter(page: &mut Page, origin: &str, language: &str, recovery: &str) {
+pub(crate) async fn enter(page: &mut Page, origin: &str, language: &str, recovery: &str) {
     page.go(&format!("{origin}/console/login/?language={language}")).await;
     page.fill("#username", "root").await;
     page.fill("#password", "kavir darya 7").await;

@@ -27,6 +27,7 @@ mod console_files;
 mod console_filters;
 mod console_health;
 mod console_house;
+mod console_live;
 mod console_models;
 mod console_money;
 mod console_rooms;

@@ -20,6 +20,7 @@ use chelseru_domain::sms::ReportDecoder;
 use chelseru_domain::sms::shield::Shield;
 use chelseru_http::Generation;
 use chelseru_http::chat::Chat;
+use chelseru_http::console::stream::Streams;
 use chelseru_http::files::Files;
 use chelseru_http::files::store::FileStore;
 use chelseru_http::login::Login;
@@ -71,6 +72,8 @@ pub(crate) struct Services {
     pub(crate) detached: TaskTracker,
     pub(crate) store: Store,
     pub(crate) console_keys: Arc<ConsoleKeys>,
+    /// Of pages that are open at the console.
+    pub(crate) streams: Arc<Streams>,
 }
 
 impl Services {
@@ -84,6 +87,7 @@ impl Services {
         Services {
             store: store.clone(),
             console_keys: Arc::new(ConsoleKeys::new(key)),
+            streams: Arc::default(),
             api_keys: ApiKeys::new(store.clone(), clock.clone()),
             webhooks: Webhooks::new(store.clone(), clock.clone()),
             payments: Arc::new(Payments::new(store.clone(), clock.clone())),
@@ -239,6 +243,7 @@ impl Shared {
             currency: currency(config),
             token: OperatorToken::new(&self.operator_token),
             personal: Arc::new(self.personal(parts)),
+            streams: self.services.streams.clone(),
         }
     }
 

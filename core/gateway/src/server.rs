@@ -155,6 +155,13 @@ impl Server {
         reload::watch(app.clone(), &config_file, stop.clone())?;
         tokio::spawn(upkeep::upkeep(app.clone(), stop.clone()));
         tokio::spawn({
+            let (streams, stop) = (app.standing.shared.services.streams.clone(), stop.clone());
+            async move {
+                stop.cancelled().await;
+                streams.end();
+            }
+        });
+        tokio::spawn({
             let (app, stop) = (app.clone(), stop.clone());
             async move {
                 tokio::select! {

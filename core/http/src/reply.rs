@@ -16,6 +16,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
 
 use crate::reply_body::{FileBody, ReplyBody};
 
@@ -27,6 +28,8 @@ pub struct Reply {
     pub body: Bytes,
     /// Sent instead of `body`.
     pub file: Option<Box<FileBody>>,
+    /// Sent instead of `body`, until its sender is dropped.
+    pub stream: Option<mpsc::Receiver<Bytes>>,
 }
 
 /// Bytes of a reply that is a sentence.
@@ -39,7 +42,8 @@ impl Reply {
     pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
         match serde_json::to_vec(value) {
             Ok(body) => {
-                Reply { status, headers: vec![(header::CONTENT_TYPE, JSON)], body: body.into(), file: None }
+                let headers = vec![(header::CONTENT_TYPE, JSON)];
+                Reply { headers, body: body.into(), ..Reply::bare(status) }
             }
             Err(_) => Reply::bare(StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -47,12 +51,22 @@ impl Reply {
 
     pub fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
         let content_type = HeaderValue::from_static(content_type);
-        Reply { status, headers: vec![(header::CONTENT_TYPE, content_type)], body: body.into(), file: None }
+        Reply {
+            headers: vec![(header::CONTENT_TYPE, content_type)],
+            body: body.into(),
+            ..Reply::bare(status)
+        }
     }
 
     /// A status and no body.
     pub fn bare(status: StatusCode) -> Reply {
-        Reply { status, headers: Vec::new(), body: Bytes::new(), file: None }
+        Reply { status, headers: Vec::new(), body: Bytes::new(), file: None, stream: None }
+    }
+
+    /// A body that is sent as it comes.
+    pub fn stream(status: StatusCode, content_type: HeaderValue, stream: mpsc::Receiver<Bytes>) -> Reply {
+        let headers = vec![(header::CONTENT_TYPE, content_type)];
+        Reply { headers, stream: Some(stream), ..Reply::bare(status) }
     }
 
     /// With what is left of an allowance.
@@ -97,9 +111,10 @@ impl Reply {
 
     /// Adds the headers common to every response.
     pub fn into_response(self, request_id: &str) -> Response<ReplyBody> {
-        let body = match self.file {
-            None => ReplyBody::whole(self.body),
-            Some(file) => ReplyBody::File(file),
+        let body = match (self.file, self.stream) {
+            (None, None) => ReplyBody::whole(self.body),
+            (Some(file), _) => ReplyBody::File(file),
+            (None, Some(stream)) => ReplyBody::Stream(stream),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

@@ -1,4 +1,4 @@
-//! The body of a reply: bytes, or a file read while it is sent.
+//! The body of a reply: bytes, a file read while it is sent, or pieces that come later.
 //!
 //! Nearly every reply is small and complete. A file is read by a separate task, at most two pieces ahead of the
 //! client. The connection drops a client that does not read (`timed`), which ends the task, and with it the reading.
@@ -21,6 +21,8 @@ pub enum ReplyBody {
     /// `None` once it was sent.
     Whole(Option<Bytes>),
     File(Box<FileBody>),
+    /// Ends when its sender is dropped.
+    Stream(mpsc::Receiver<Bytes>),
 }
 
 impl ReplyBody {
@@ -66,6 +68,9 @@ impl Body for ReplyBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             ReplyBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            ReplyBody::Stream(pieces) => {
+                pieces.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
             ReplyBody::File(file) if file.left == 0 => Poll::Ready(None),
             ReplyBody::File(file) => match std::task::ready!(file.pieces.poll_recv(context)) {
                 Some(Ok(piece)) => {
@@ -82,6 +87,7 @@ impl Body for ReplyBody {
         match self {
             ReplyBody::Whole(bytes) => bytes.is_none(),
             ReplyBody::File(file) => file.left == 0,
+            ReplyBody::Stream(_) => false,
         }
     }
 
@@ -89,6 +95,7 @@ impl Body for ReplyBody {
         SizeHint::with_exact(match self {
             ReplyBody::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
             ReplyBody::File(file) => file.left,
+            ReplyBody::Stream(_) => return SizeHint::default(),
         })
     }
 }

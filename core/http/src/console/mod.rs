@@ -4,12 +4,14 @@
 //! shows it (`page`). Invariants: the desk is the only way to data, and it asks for a permit; `operator/v1` makes the
 //! same calls; texts are in `words`, dates, digits and amounts in `show`.
 //!
-//! Reading order: `visit` (session, forms, headers), `page`, `login`, `me`, then a page such as `users`.
+//! Reading order: `visit` (session, forms, headers), `page`, `stream` (pages that change by themselves), `login`, `me`,
+//! then a page such as `users`.
 
 mod filter;
 mod page;
 mod row;
 pub(crate) mod show;
+pub mod stream;
 mod visit;
 mod words;
 
@@ -44,6 +46,8 @@ use chelseru_domain::operator::desk::Desk;
 use crate::operator::OperatorToken;
 use crate::personal::Personal;
 
+use stream::Streams;
+
 /// The page that enters a one-time link.
 pub const LINK_PATH: &str = "/console/link/";
 
@@ -56,4 +60,5 @@ pub struct Console {
     pub token: OperatorToken,
     /// Archives of users.
     pub personal: Arc<Personal>,
+    pub streams: Arc<Streams>,
 }

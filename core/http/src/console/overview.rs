@@ -8,8 +8,8 @@ use chelseru_domain::operator::role::{OverviewRead, UserRead};
 use super::page::{Cell, Page, Part, Trend};
 use super::row::{operation, pages, row};
 use super::show::grouped;
-use super::visit::{Outcome, Refused, Visit, is_live};
-use super::{Console, doctor};
+use super::visit::{Outcome, Refused, Visit};
+use super::{Console, doctor, stream};
 use crate::request::Context;
 use crate::route::{Route, Verb, call};
 
@@ -21,7 +21,7 @@ pages!(overview = shown);
 async fn shown(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {
     let permit = visit.permit::<OverviewRead>()?;
     // The search that usually comes next finds its table.
-    if let (false, Ok(permit)) = (is_live(context), visit.permit::<UserRead>()) {
+    if let (false, Ok(permit)) = (stream::is_asked(context), visit.permit::<UserRead>()) {
         console.desk.users_soon(permit);
     }
     let status = console.desk.overview(&permit).await;

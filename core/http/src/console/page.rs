@@ -47,7 +47,7 @@ pub(crate) struct Notice {
 pub(crate) struct Page {
     pub(crate) title: String,
     pub(crate) parts: Vec<Part>,
-    /// Shows something that changes by itself, so a browser asks again.
+    /// Shows something that changes by itself, so a browser opens its stream.
     pub(crate) live: bool,
 }
 

@@ -20,7 +20,8 @@ pub(crate) const fn operation(verb: Verb, id: &'static str, call: Call) -> Opera
     Operation { verb, id, call, about }
 }
 
-/// Handlers of pages: `name = inner`, where `inner` takes console, context and visit.
+/// Handlers of pages: `name = inner`, where `inner` takes console, context and visit. A page that is asked for as a
+/// stream is looked at until the browser leaves it.
 macro_rules! pages {
     ($($name:ident = $inner:path),* $(,)?) => {$(
         async fn $name(
@@ -29,8 +30,13 @@ macro_rules! pages {
         ) -> $crate::route::Answer {
             let visit = match console.visit(&request).await {
                 Ok(visit) => visit,
-                Err(reply) => return Ok(reply),
+                Err(reply) => return Ok($crate::console::stream::refused(&request, reply)),
             };
+            if $crate::console::stream::is_asked(&request) {
+                let look: $crate::console::stream::Look =
+                    |console, context, visit| Box::pin($inner(console, context, visit));
+                return Ok($crate::console::stream::open(&console, request.context, &visit, look));
+            }
             let outcome = $inner(&console, &request.context, &visit).await;
             Ok(visit.reply(&request, outcome))
         }

@@ -18,7 +18,7 @@ use askama::Template;
 
 use super::page::{Door, Form, Frame, Input, InputKind, MenuItem, Notice, Page, Whole, cut};
 use super::words::{Language, Words};
-use super::{Console, show};
+use super::{Console, show, stream};
 use crate::fields::Fields;
 use crate::reply::Reply;
 use crate::request::{Context, header_text};
@@ -32,9 +32,6 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("same-origin");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// Marks a request that a page makes by itself.
-const LIVE: HeaderName = HeaderName::from_static("x-live");
 
 /// The cookie with the session's token. Over TLS its name has the prefix with which browsers refuse one of a
 /// neighbouring site.
@@ -204,7 +201,9 @@ impl Console {
     /// The answer instead: the login, or that the store cannot be read.
     pub(crate) async fn visit(&self, context: &Context) -> Result<Visit, Reply> {
         let seat = match token_in(context) {
-            Some(token) if is_live(context) => self.desk.console().glance(token, Some(context.client)).await,
+            Some(token) if stream::is_asked(context) => {
+                self.desk.console().glance(token, Some(context.client)).await
+            }
             Some(token) => self.desk.console().seat(token, Some(context.client)).await,
             None => Ok(None),
         };
@@ -236,11 +235,6 @@ impl Console {
     pub(crate) fn unseated(context: &Context) -> Reply {
         see_other("/console/login/").with(header::SET_COOKIE, cookie(context, "", Some(0)))
     }
-}
-
-/// Whether a page makes the request by itself.
-pub(crate) fn is_live(context: &Context) -> bool {
-    !context.header(LIVE).is_empty()
 }
 
 /// Where the login leads back to: a page of the console, whatever a query says.

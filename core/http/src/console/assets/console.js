@@ -1,5 +1,5 @@
 // Keys of the console: / searches, j and k move over rows, Enter opens one, g and a letter opens a page (g u: users),
-// ? lists the keys. A page that changes by itself is asked for again every few seconds.
+// ? lists the keys. The gateway tells a page that changes by itself what is new, while it is in sight.
 // Everything works without this file.
 "use strict";
 
@@ -52,27 +52,29 @@
   const touched = (main) => [...main.querySelectorAll("input, textarea")].some(typed) || [...main.querySelectorAll("select")].some(chosen);
   const busy = (main) => document.hidden || touched(main) || main.contains(document.activeElement) || main.querySelector("details[open]:has(textarea, input:not([type=hidden]))");
 
-  let last = "";
-  const again = async () => {
+  // A form that was open when the news came shows it once it is left.
+  let source, news;
+  const show = () => {
     const main = document.querySelector("main[data-live]");
-    if (!main) return;
-    if (!busy(main)) {
-      try {
-        // Marked, because a page that is forgotten must not keep its session open.
-        const answer = await fetch(location.href, { headers: { accept: "text/html", "x-live": "1" } });
-        if (answer.redirected) return location.reload();
-        const text = await answer.text();
-        const next = answer.ok && text !== last && new DOMParser().parseFromString(text, "text/html").querySelector("main");
-        if (next && !busy(main)) {
-          main.replaceWith(document.adoptNode(next));
-          row = -1;
-          last = text;
-        }
-      } catch {
-        // The gateway restarts; the page stays as it was.
-      }
-    }
-    setTimeout(again, 3000);
+    if (!news || !main || busy(main)) return;
+    main.replaceWith(document.adoptNode(news));
+    news = undefined;
+    row = -1;
   };
-  setTimeout(again, 3000);
+  const listen = () => {
+    source?.close();
+    if (document.hidden || !document.querySelector("main[data-live]")) return;
+    source = new EventSource(location.href);
+    source.addEventListener("main", ({ data }) => {
+      news = new DOMParser().parseFromString(data, "text/html").querySelector("main");
+      if (!("live" in news.dataset)) source.close();
+      show();
+    });
+    source.addEventListener("end", () => location.reload());
+  };
+  document.addEventListener("visibilitychange", listen);
+  document.addEventListener("focusout", () => setTimeout(show));
+  document.addEventListener("toggle", show, true);
+  addEventListener("pagehide", () => source?.close());
+  listen();
 })();
