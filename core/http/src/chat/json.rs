@@ -50,12 +50,15 @@ impl From<PublicUser> for UserJson {
     }
 }
 
-/// A user with the picture, as a room has its own.
+/// A user with the picture, whose keys are those of a room's; both are missing without one, so that whoever has none
+/// costs nothing.
 #[derive(Serialize)]
 pub(crate) struct PersonJson<'a> {
     #[serde(flatten)]
     user: &'a UserJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
     avatar: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     avatar_file: Option<&'a Value>,
 }
 

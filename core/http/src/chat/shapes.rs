@@ -12,11 +12,11 @@ pub(crate) fn shapes() -> Value {
         "PublicUser": object(json!({
             "id": whole(), "username": text(), "first_name": text(), "last_name": text(),
             "avatar?": {
-                "type": ["string", "null"],
-                "description": "The address of the picture. Both keys are missing in `read_by`, `banneds`, lists of \
-                    bans and blocks, and among the `users` of a group in a list of rooms.",
+                "type": "string",
+                "description": "The address of the picture. Both keys are missing without one, in `read_by` and \
+                    `banneds`, in lists of bans and blocks, and among the `users` of a group in a list of rooms.",
             },
-            "avatar_file?": or_null(reference("FileFacts")),
+            "avatar_file?": reference("FileFacts"),
         })),
         "Avatar": object(json!({"avatar": text(), "avatar_file": reference("FileFacts")})),
         "ChatAddresses": object(json!({"chatrooms": text(), "messages": text()})),
