@@ -1,7 +1,5 @@
 //! Uploaded files: found by uploader, room, kind, size and day, and removed with what shows them.
 
-use std::collections::BTreeMap;
-
 use chelseru_domain::chat::{FileId, RoomId, StoredFile};
 use chelseru_domain::operator::desk::FileQuery;
 use chelseru_domain::operator::role::{RoomChange, RoomMessageRead};
@@ -23,7 +21,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 pages!(list = listed);
-forms!(remove = removed);
+forms!(remove = removed => again);
 
 /// Files on one page.
 const PAGE: usize = 50;
@@ -37,16 +35,22 @@ const KINDS: [(&str, &str); 5] = [
 ];
 
 async fn listed(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {
-    page(console, context, visit, None).await
+    let (filtered, page) = page(console, context, visit, None).await?;
+    filtered.outcome(page)
+}
+
+/// The list, with the refused form of one file open.
+async fn again(console: &Console, context: &Context, visit: &Visit, form: Form) -> Result<Page, Refused> {
+    Ok(page(console, context, visit, Some(form)).await?.1)
 }
 
 /// `refused` is the form of one file.
-async fn page(
+async fn page<'a>(
     console: &Console,
-    context: &Context,
+    context: &'a Context,
     visit: &Visit,
-    refused: Option<(u64, Form)>,
-) -> Result<Outcome, Refused> {
+    mut refused: Option<Form>,
+) -> Result<(Filtered<'a>, Page), Refused> {
     let (t, language) = (visit.t, visit.language);
     let permit = visit.permit::<RoomMessageRead>()?;
     let mut filtered = Filtered::new(context, t);
@@ -59,15 +63,14 @@ async fn page(
         from: filtered.day("from"),
         until: filtered.day("until"),
     };
-    let again = refused.is_some();
-    let mut forms: BTreeMap<u64, Form> = refused.into_iter().collect();
     let columns = vec![t.id, t.created, t.name, t.file_kind, t.bytes, t.user, t.room, t.message, ""];
     let mut table = Table::new("", columns);
     let mut parts = Vec::new();
     if !filtered.is_wrong() {
         let looked = console.desk.files(&permit, &query, filtered.before(), PAGE).await?;
         for file in &looked.found {
-            let form = forms.remove(&file.id.0).unwrap_or_else(|| remove_form(file.id, t));
+            let form = refused.take_if(|form| form.hides("file", file.id.0));
+            let form = form.unwrap_or_else(|| remove_form(file.id, t));
             table.rows.push(line(file, form, visit));
         }
         paged(&filtered, &looked, &mut table, &mut parts);
@@ -87,11 +90,10 @@ async fn page(
     let facts = vec![(t.uploads_bytes, Cell::code(grouped(bytes, language)))];
     parts.push(Part::Facts { title: String::new(), facts });
     // A form whose file is not on this page.
-    parts.extend(forms.into_values().map(|form| Part::Form(Box::new(form))));
+    parts.extend(refused.map(|form| Part::Form(Box::new(form))));
     parts.push(Part::Note(t.messages_read_text.to_owned()));
     parts.push(Part::Table(table));
-    let page = Page::new(t.uploads.to_owned(), parts);
-    if again { Ok(Outcome::Again(page)) } else { filtered.outcome(page) }
+    Ok((filtered, Page::new(t.uploads.to_owned(), parts)))
 }
 
 fn line(file: &StoredFile, form: Form, visit: &Visit) -> Vec<Cell> {
@@ -128,18 +130,10 @@ fn remove_form(id: FileId, t: &Words) -> Form {
         .field(reason_field(t))
 }
 
-async fn removed(
-    console: &Console,
-    context: &Context,
-    visit: &Visit,
-    typed: &Typed,
-) -> Result<Outcome, Refused> {
+async fn removed(console: &Console, _: &Context, visit: &Visit, typed: &Typed) -> Result<Outcome, Refused> {
     let permit = visit.permit::<RoomChange>()?;
     let id = FileId(typed.get("file").parse().map_err(|_| Refused::Missing)?);
-    let mut form = remove_form(id, visit.t);
-    let Some(reason) = typed.reason(&mut form, visit.t) else {
-        return page(console, context, visit, Some((id.0, form))).await;
-    };
+    let (_, reason) = typed.reasoned(remove_form(id, visit.t), visit.t)?;
     match console.desk.file_remove(&permit, id, &reason).await.map_err(failed)? {
         true => Ok(Outcome::Done("/console/files/".to_owned())),
         false => Err(Refused::Missing),

@@ -214,6 +214,11 @@ impl Form {
             None => self.text = text.to_owned(),
         }
     }
+
+    /// Whether a hidden field has this value.
+    pub(crate) fn hides(&self, name: &str, value: u64) -> bool {
+        self.hidden.iter().any(|(hidden, held)| *hidden == name && *held == value.to_string())
+    }
 }
 
 /// What has to be typed before a form acts.

@@ -1,6 +1,5 @@
 //! Rooms and organisations: found by name, member and status; members, bans and messages of one; and acts on it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chelseru_domain::chat::{ChatError, OrganizationId, RoomId, RoomKind, RoomStatus};
@@ -33,7 +32,12 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 pages!(list = listed, one = shown, texts = messages_shown, organizations = organizations_listed);
-forms!(status = status_set, member = member_acted, delete = deleted, delete_text = message_deleted);
+forms!(
+    status = status_set => again,
+    member = member_acted => again,
+    delete = deleted => again,
+    delete_text = message_deleted => messages_again,
+);
 
 /// Rooms, members or messages on one page.
 const PAGE: usize = 50;
@@ -260,33 +264,31 @@ fn delete_form(seen: &RoomSeen, t: &Words) -> Form {
     form(seen, "delete", t.room_delete, t.room_delete_text, t).danger(seen.room.id.0)
 }
 
-/// The answer to an act on a room.
-async fn acted(
-    console: &Console,
-    context: &Context,
+/// The room's page, with the refused form open.
+async fn again(console: &Console, context: &Context, visit: &Visit, form: Form) -> Result<Page, Refused> {
+    let seen = found(console, context, visit).await?;
+    room_page(console, context, visit, &seen, Some(form)).await
+}
+
+/// The answer to an act on a room; `field` is the form's that a refusal is about.
+fn acted(
     visit: &Visit,
     seen: &RoomSeen,
-    form: (Form, &'static str),
+    (form, field): (Form, &'static str),
     done: Result<(), ChatError>,
 ) -> Result<Outcome, Refused> {
+    use chelseru_domain::chat::Denied;
     let t = visit.t;
-    let (mut form, field) = form;
-    match done {
+    let text = match done {
         Ok(()) => return Ok(Outcome::Done(format!("/console/rooms/{}/", seen.room.id.0))),
-        Err(ChatError::Denied(denied)) => {
-            use chelseru_domain::chat::Denied;
-            let text = match denied {
-                Denied::OwnerProtected => t.room_owner_stays,
-                Denied::TargetNotMember => t.room_no_member,
-                Denied::TargetMissing => t.user_wrong,
-                _ => t.room_denied,
-            };
-            form.refuse(field, text);
-        }
-        Err(ChatError::Full(_)) => form.refuse(field, t.room_full),
+        Err(ChatError::Denied(Denied::OwnerProtected)) => t.room_owner_stays,
+        Err(ChatError::Denied(Denied::TargetNotMember)) => t.room_no_member,
+        Err(ChatError::Denied(Denied::TargetMissing)) => t.user_wrong,
+        Err(ChatError::Denied(_)) => t.room_denied,
+        Err(ChatError::Full(_)) => t.room_full,
         Err(error) => return Err(failed(error)),
-    }
-    Ok(Outcome::Again(room_page(console, context, visit, seen, Some(form)).await?))
+    };
+    Err(form.refused(field, text))
 }
 
 async fn status_set(
@@ -300,11 +302,9 @@ async fn status_set(
     let mut form = status_form(&seen, visit.t);
     typed.fill(&mut form);
     let status = typed.one_of(&mut form, "status", &STATUSES, visit.t);
-    let (Some(reason), Some(status)) = (typed.reason(&mut form, visit.t), status) else {
-        return Ok(Outcome::Again(room_page(console, context, visit, &seen, Some(form)).await?));
-    };
+    let (form, reason, status) = typed.complete(form, status, visit.t)?;
     let done = console.desk.room_act(&permit, seen.room.id, RoomAct::Status(status), &reason).await;
-    acted(console, context, visit, &seen, (form, "status"), done).await
+    acted(visit, &seen, (form, "status"), done)
 }
 
 async fn member_acted(
@@ -324,11 +324,9 @@ async fn member_acted(
         Some(user) => form.target(&user.username),
         None => form.refuse("user", t.user_wrong),
     }
-    let (Some(reason), Some(act), Some(user)) = (typed.reason(&mut form, t), act, user) else {
-        return Ok(Outcome::Again(room_page(console, context, visit, &seen, Some(form)).await?));
-    };
+    let (form, reason, (act, user)) = typed.complete(form, act.zip(user), t)?;
     let done = console.desk.room_act(&permit, seen.room.id, act(user.id), &reason).await;
-    acted(console, context, visit, &seen, (form, "user"), done).await
+    acted(visit, &seen, (form, "user"), done)
 }
 
 async fn deleted(
@@ -339,16 +337,23 @@ async fn deleted(
 ) -> Result<Outcome, Refused> {
     let permit = visit.permit::<RoomChange>()?;
     let seen = found(console, context, visit).await?;
-    let mut form = delete_form(&seen, visit.t);
-    let Some(reason) = typed.reason(&mut form, visit.t) else {
-        return Ok(Outcome::Again(room_page(console, context, visit, &seen, Some(form)).await?));
-    };
+    let (_, reason) = typed.reasoned(delete_form(&seen, visit.t), visit.t)?;
     console.desk.room_act(&permit, seen.room.id, RoomAct::Delete, &reason).await.map_err(failed)?;
     Ok(Outcome::Done("/console/rooms/".to_owned()))
 }
 
 async fn messages_shown(console: &Console, context: &Context, visit: &Visit) -> Result<Outcome, Refused> {
-    messages_page(console, context, visit, None).await
+    messages_page(console, context, visit, None).await.map(Outcome::Page)
+}
+
+/// The messages, with the refused form of one open.
+async fn messages_again(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    form: Form,
+) -> Result<Page, Refused> {
+    messages_page(console, context, visit, Some(form)).await
 }
 
 /// What people wrote in a room. `refused` is the form of one message.
@@ -356,8 +361,8 @@ async fn messages_page(
     console: &Console,
     context: &Context,
     visit: &Visit,
-    refused: Option<(u64, Form)>,
-) -> Result<Outcome, Refused> {
+    mut refused: Option<Form>,
+) -> Result<Page, Refused> {
     let t = visit.t;
     let permit = visit.permit::<RoomMessageRead>()?;
     let seen = found(console, context, visit).await?;
@@ -365,11 +370,10 @@ async fn messages_page(
     let (text, id) = (filtered.text("q"), seen.room.id);
     let looked = console.desk.room_messages(&permit, id, &text, filtered.before(), PAGE).await;
     let looked = looked.map_err(failed)?;
-    let again = refused.is_some();
-    let mut forms: BTreeMap<u64, Form> = refused.into_iter().collect();
     let mut table = Table::new("", vec![t.id, t.created, t.user, t.name, t.kind, t.text, ""]);
     for view in &looked.found {
-        let form = forms.remove(&view.message.seq).unwrap_or_else(|| text_form(id, view.message.seq, t));
+        let seq = view.message.seq;
+        let form = refused.take_if(|form| form.hides("seq", seq)).unwrap_or_else(|| text_form(id, seq, t));
         table.rows.push(text_line(view, form, visit));
     }
     let mut parts = Vec::new();
@@ -378,12 +382,11 @@ async fn messages_page(
     let clear = format!("/console/rooms/{}/messages/", id.0);
     parts.insert(0, Part::Filters(Filters { fields: vec![search], clear }));
     // A form whose message is not on this page.
-    parts.extend(forms.into_values().map(|form| Part::Form(Box::new(form))));
+    parts.extend(refused.map(|form| Part::Form(Box::new(form))));
     parts.push(Part::Note(t.messages_read_text.to_owned()));
     parts.push(Part::Table(table));
     let number = digits(&id.0.to_string(), visit.language);
-    let page = Page::new(format!("{}: {} {number}", t.messages_count, t.room), parts);
-    Ok(if again { Outcome::Again(page) } else { Outcome::Page(page) })
+    Ok(Page::new(format!("{}: {} {number}", t.messages_count, t.room), parts))
 }
 
 fn text_line(view: &WrittenMessage, form: Form, visit: &Visit) -> Vec<Cell> {
@@ -415,10 +418,7 @@ async fn message_deleted(
 ) -> Result<Outcome, Refused> {
     let permit = visit.permit::<RoomChange>()?;
     let (room, seq) = (room_id(context)?, typed.get("seq").parse().map_err(|_| Refused::Missing)?);
-    let mut form = text_form(room, seq, visit.t);
-    let Some(reason) = typed.reason(&mut form, visit.t) else {
-        return messages_page(console, context, visit, Some((seq, form))).await;
-    };
+    let (_, reason) = typed.reasoned(text_form(room, seq, visit.t), visit.t)?;
     let act = RoomAct::DeleteMessage(seq);
     console.desk.room_act(&permit, room, act, &reason).await.map_err(failed)?;
     Ok(Outcome::Done(format!("/console/rooms/{}/messages/", room.0)))

@@ -44,9 +44,17 @@ macro_rules! pages {
 }
 pub(crate) use pages;
 
-/// Handlers of forms: `name = inner`, where `inner` also takes what was typed. The form's origin is checked first.
+/// Handlers of forms: `name = inner`, where `inner` also takes what was typed. The form's origin is checked first. A
+/// form that `inner` gives back ([`Refused::Again`](crate::console::visit::Refused::Again)) is shown by itself, or,
+/// with `name = inner => page`, on the page that `page` makes of console, context, visit and the form.
 macro_rules! forms {
-    ($($name:ident = $inner:path),* $(,)?) => {$(
+    (@again $visit:ident $form:ident [$console:ident $context:ident]) => {
+        Ok($visit.alone(*$form))
+    };
+    (@again $visit:ident $form:ident [$console:ident $context:ident] $page:path) => {
+        $page(&$console, &$context, &$visit, *$form).await
+    };
+    ($($name:ident = $inner:path $(=> $page:path)?),* $(,)?) => {$(
         async fn $name(
             console: std::sync::Arc<$crate::console::Console>,
             request: $crate::request::Request<$crate::request::ByOperator, $crate::fields::Fields>,
@@ -60,6 +68,14 @@ macro_rules! forms {
             let outcome = match typed.check(&context, &visit) {
                 Ok(()) => $inner(&console, &context, &visit, &typed).await,
                 Err(refused) => Err(refused),
+            };
+            let outcome = match outcome {
+                Err($crate::console::visit::Refused::Again(form)) => {
+                    let page: Result<$crate::console::page::Page, $crate::console::visit::Refused> =
+                        forms!(@again visit form [console context] $($page)?);
+                    page.map($crate::console::visit::Outcome::Again)
+                }
+                outcome => outcome,
             };
             Ok(visit.reply(&context, outcome))
         }

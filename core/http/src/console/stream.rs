@@ -1,9 +1,9 @@
 //! Live pages: one stream of server-sent events for each page in sight.
 //!
-//! A browser asks for the page's own address with `Accept: text/event-stream`. The gateway then looks at the page in the
-//! operator's place, again and again, and sends its `main` when that changed, so the browser asks for nothing. Looking
-//! works for every page and on every engine, also for what another gateway stored; a notice for each kind of row would
-//! have to know which rows a filter shows.
+//! A browser asks for the page's own address with `Accept: text/event-stream`. The gateway then looks at the page in
+//! the operator's place, again and again, and sends its `main` when that changed, so the browser asks for nothing.
+//! Looking works for every page and on every engine, also for what another gateway stored; a notice for each kind of
+//! row would have to know which rows a filter shows.
 //!
 //! Invariants: a stream is no use of its session and ends with it; there are at most [`STREAMS_PER_OPERATOR`] of one
 //! operator and [`STREAMS_MAX`] in all; looks run one at a time, and one stream looks for at most a [`SHARE`]th of the

@@ -42,13 +42,13 @@ pub(crate) const ROUTES: &[Route] = &[
 
 pages!(list = listed, export = exported, one = shown);
 forms!(
-    active = set_active,
-    rights = set_rights,
-    end = sessions_end,
-    reset = reset_link,
-    cap = lift,
-    copy = copied,
-    erase = erased,
+    active = set_active => again,
+    rights = set_rights => again,
+    end = sessions_end => again,
+    reset = reset_link => again,
+    cap = lift => again,
+    copy = copied => again,
+    erase = erased => again,
 );
 
 /// Users on one page.
@@ -323,14 +323,11 @@ async fn set_active(
 ) -> Result<Outcome, Refused> {
     let permit = visit.permit::<UserSetActive>()?;
     let user = found(console, context, visit).await?;
-    let mut form = active_form(&user, visit.t);
     // What the form showed, so that a stale page does the opposite of nothing.
     let active = typed.get("active") == "true";
-    let Some(reason) = typed.reason(&mut form, visit.t) else {
-        return again(console, visit, &user, form).await;
-    };
+    let (form, reason) = typed.reasoned(active_form(&user, visit.t), visit.t)?;
     let done = console.desk.user_set_active(&permit, user.id, active, &reason).await;
-    acted(console, visit, &user, form, done.map(drop)).await
+    acted(visit, &user, form, done.map(drop))
 }
 
 async fn set_rights(
@@ -344,11 +341,9 @@ async fn set_rights(
     let mut form = rights_form(&user, visit.t);
     typed.fill(&mut form);
     let rights = typed.one_of(&mut form, "rights", &RIGHTS, visit.t);
-    let (Some(reason), Some(rights)) = (typed.reason(&mut form, visit.t), rights) else {
-        return again(console, visit, &user, form).await;
-    };
+    let (form, reason, rights) = typed.complete(form, rights, visit.t)?;
     let done = console.desk.user_set_rights(&permit, user.id, rights, &reason).await;
-    acted(console, visit, &user, form, done.map(drop)).await
+    acted(visit, &user, form, done.map(drop))
 }
 
 async fn sessions_end(
@@ -363,19 +358,17 @@ async fn sessions_end(
         "" => None,
         text => Some(SessionId(text.parse().map_err(|_| Refused::Missing)?)),
     };
-    let mut form = match session {
+    let form = match session {
         Some(session) => session_form(user.id, session, visit.t),
         None => sessions_form(&user, visit.t),
     };
-    let Some(reason) = typed.reason(&mut form, visit.t) else {
-        return again(console, visit, &user, form).await;
-    };
+    let (form, reason) = typed.reasoned(form, visit.t)?;
     let done = console.desk.user_sessions_end(&permit, user.id, session, &reason).await;
     let then = typed.get("then");
     if done.is_ok() && !then.is_empty() {
         return Ok(Outcome::Done(own_page(&then).to_owned()));
     }
-    acted(console, visit, &user, form, done.map(drop)).await
+    acted(visit, &user, form, done.map(drop))
 }
 
 async fn lift(
@@ -386,12 +379,9 @@ async fn lift(
 ) -> Result<Outcome, Refused> {
     let permit = visit.permit::<CapLift>()?;
     let user = found(console, context, visit).await?;
-    let mut form = lift_form(&user, visit.t);
-    let Some(reason) = typed.reason(&mut form, visit.t) else {
-        return again(console, visit, &user, form).await;
-    };
+    let (form, reason) = typed.reasoned(lift_form(&user, visit.t), visit.t)?;
     let done = console.desk.cap_lift(&permit, &user, &reason).await;
-    acted(console, visit, &user, form, done.map(drop)).await
+    acted(visit, &user, form, done.map(drop))
 }
 
 /// Everything of a user as an archive.
@@ -403,10 +393,7 @@ async fn copied(
 ) -> Result<Outcome, Refused> {
     let permit = visit.permit::<UserCopy>()?;
     let user = found(console, context, visit).await?;
-    let mut form = copy_form(&user, visit.t);
-    let Some(reason) = typed.reason(&mut form, visit.t) else {
-        return again(console, visit, &user, form).await;
-    };
+    let (form, reason) = typed.reasoned(copy_form(&user, visit.t), visit.t)?;
     match personal::export(&console.personal, context, user.id).await {
         Ok(archive) => {
             console.desk.user_copied(&permit, user.id, &reason);
@@ -416,10 +403,7 @@ async fn copied(
         Err(failure) if failure.status == StatusCode::INTERNAL_SERVER_ERROR => {
             Err(Refused::Failed(failure.code.to_owned()))
         }
-        Err(_) => {
-            form.refuse("", visit.t.user_copy_waits);
-            again(console, visit, &user, form).await
-        }
+        Err(_) => Err(form.refused("", visit.t.user_copy_waits)),
     }
 }
 
@@ -435,9 +419,7 @@ async fn erased(
     let mut form = erase_form(&user, t);
     typed.fill(&mut form);
     let forfeit = typed.one_of(&mut form, "balance", &[("keep", false), ("forfeit", true)], t);
-    let (Some(reason), Some(forfeit)) = (typed.reason(&mut form, t), forfeit) else {
-        return again(console, visit, &user, form).await;
-    };
+    let (form, reason, forfeit) = typed.complete(form, forfeit, t)?;
     let text = match console.desk.user_erase(&permit, user.id, forfeit, &reason).await {
         Ok(()) => return Ok(Outcome::Done("/console/users/".to_owned())),
         Err(EraseError::Missing) => return Err(Refused::Missing),
@@ -452,8 +434,7 @@ async fn erased(
             return Err(Refused::Failed(error.to_string()));
         }
     };
-    form.refuse("", &text);
-    again(console, visit, &user, form).await
+    Err(form.refused("", &text))
 }
 
 /// Makes the token for a new password and shows it once.
@@ -466,44 +447,35 @@ async fn reset_link(
     let t = visit.t;
     let permit = visit.permit::<ResetLinkMake>()?;
     let user = found(console, context, visit).await?;
-    let mut form = reset_form(&user, t);
-    let Some(reason) = typed.reason(&mut form, t) else {
-        return again(console, visit, &user, form).await;
-    };
+    let (form, reason) = typed.reasoned(reset_form(&user, t), t)?;
     match console.desk.reset_token_make(&permit, user.id, &reason).await {
         Ok(made) => {
             let parts = vec![Part::Secret { text: t.reset_link_made, lines: vec![made.token] }];
             Ok(Outcome::Page(Page::new(user.username, parts)))
         }
-        Err(ResetTokenError::Protected) => {
-            acted(console, visit, &user, form, Err(UserActError::Protected)).await
-        }
-        Err(ResetTokenError::NoAccount) => {
-            acted(console, visit, &user, form, Err(UserActError::NoAccount)).await
-        }
+        Err(ResetTokenError::Protected) => acted(visit, &user, form, Err(UserActError::Protected)),
+        Err(ResetTokenError::NoAccount) => acted(visit, &user, form, Err(UserActError::NoAccount)),
         Err(error) => Err(Refused::Failed(error.to_string())),
     }
 }
 
-/// The page again, with the refused form open.
-async fn again(console: &Console, visit: &Visit, user: &UserView, form: Form) -> Result<Outcome, Refused> {
-    Ok(Outcome::Again(user_page(console, visit, user, Some(form)).await?))
+/// The user's page, with the refused form open.
+async fn again(console: &Console, context: &Context, visit: &Visit, form: Form) -> Result<Page, Refused> {
+    let user = found(console, context, visit).await?;
+    user_page(console, visit, &user, Some(form)).await
 }
 
-async fn acted(
-    console: &Console,
+fn acted(
     visit: &Visit,
     user: &UserView,
-    mut form: Form,
+    form: Form,
     done: Result<(), UserActError>,
 ) -> Result<Outcome, Refused> {
-    let text = match done {
-        Ok(()) => return Ok(Outcome::Done(format!("/console/users/{}/", user.id))),
-        Err(UserActError::NoAccount) => return Err(Refused::Missing),
-        Err(UserActError::Store(error)) => return Err(error.into()),
-        Err(UserActError::Protected) => visit.t.protected,
-        Err(UserActError::Own) => visit.t.own_refused,
-    };
-    form.refuse("", text);
-    again(console, visit, user, form).await
+    match done {
+        Ok(()) => Ok(Outcome::Done(format!("/console/users/{}/", user.id))),
+        Err(UserActError::NoAccount) => Err(Refused::Missing),
+        Err(UserActError::Store(error)) => Err(error.into()),
+        Err(UserActError::Protected) => Err(form.refused("", visit.t.protected)),
+        Err(UserActError::Own) => Err(form.refused("", visit.t.own_refused)),
+    }
 }

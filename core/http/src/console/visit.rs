@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use askama::Template;
 
-use super::page::{Door, Form, Frame, Input, InputKind, MenuItem, Notice, Page, Whole, cut};
+use super::page::{Door, Form, Frame, Input, InputKind, MenuItem, Notice, Page, Part, Whole, cut};
 use super::words::{Language, Words};
 use super::{Console, show, stream};
 use crate::fields::Fields;
@@ -47,6 +47,8 @@ pub(crate) enum Refused {
     Missing,
     /// The form has another session's key, or comes from another site.
     Form,
+    /// The form did not act; it is shown again, on its page.
+    Again(Box<Form>),
     Failed(String),
 }
 
@@ -59,6 +61,19 @@ impl From<Forbidden> for Refused {
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Refused {
         Refused::Failed(error.to_string())
+    }
+}
+
+impl Form {
+    /// The form once more, with what was typed and the messages at its fields.
+    pub(crate) fn again(self) -> Refused {
+        Refused::Again(Box::new(self))
+    }
+
+    /// [`Form::refuse`], and the form once more.
+    pub(crate) fn refused(mut self, name: &str, text: &str) -> Refused {
+        self.refuse(name, text);
+        self.again()
     }
 }
 
@@ -92,6 +107,11 @@ impl Visit {
         self.seat.operator.may::<A>()
     }
 
+    /// A page of a form alone.
+    pub(crate) fn alone(&self, form: Form) -> Page {
+        Page::new(form.title.to_owned(), vec![Part::Form(Box::new(form))])
+    }
+
     /// An operator's answer.
     pub(crate) fn reply(&self, context: &Context, outcome: Result<Outcome, Refused>) -> Reply {
         let t = self.t;
@@ -110,6 +130,7 @@ impl Visit {
             }
             Err(Refused::Missing) => (StatusCode::NOT_FOUND, titled(t.missing_title), Some(t.missing)),
             Err(Refused::Form) => (StatusCode::FORBIDDEN, titled(t.failed_title), Some(t.form_wrong)),
+            Err(Refused::Again(form)) => (StatusCode::BAD_REQUEST, self.alone(*form), None),
             Err(Refused::Failed(error)) => {
                 tracing::error!(request.id = %context.id, error, "a page of the console failed");
                 (StatusCode::INTERNAL_SERVER_ERROR, titled(t.failed_title), Some(t.failed))
@@ -355,6 +376,33 @@ impl Typed {
             true => Ok(()),
             false => Err(Refused::Form),
         }
+    }
+
+    /// What every act needs: the reason, and the typed name where one is asked for, beside what else was `read` from
+    /// the form. All of it is read before anything is refused, so a form shows all its messages at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Again`] when anything is missing.
+    pub(crate) fn complete<T>(
+        &self,
+        mut form: Form,
+        read: Option<T>,
+        t: &Words,
+    ) -> Result<(Form, Reason, T), Refused> {
+        match (self.reason(&mut form, t), read) {
+            (Some(reason), Some(read)) => Ok((form, reason, read)),
+            _ => Err(form.again()),
+        }
+    }
+
+    /// [`Typed::complete`] of a form with nothing else in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Again`] when anything is missing.
+    pub(crate) fn reasoned(&self, form: Form, t: &Words) -> Result<(Form, Reason), Refused> {
+        self.complete(form, Some(()), t).map(|(form, reason, ())| (form, reason))
     }
 
     /// The reason, and the typed name where one is asked for. Errors are written into the form, with what was typed.

@@ -36,7 +36,11 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 pages!(list = listed, one = shown, asked = correction_shown);
-forms!(correct = corrected, confirm = confirmed, withdraw = withdrawn);
+forms!(
+    correct = corrected => correct_again,
+    confirm = confirmed => correction_again,
+    withdraw = withdrawn => correction_again,
+);
 
 /// Lines on one page.
 const PAGE: usize = 50;
@@ -158,9 +162,7 @@ async fn corrected(
     if amount.is_none() {
         form.refuse("amount", t.amount_wrong);
     }
-    let (Some(reason), Some(takes), Some(amount)) = (typed.reason(&mut form, t), takes, amount) else {
-        return Ok(Outcome::Again(wallet_page(console, context, visit, &user, Some(form)).await?));
-    };
+    let (form, reason, (takes, amount)) = typed.complete(form, takes.zip(amount), t)?;
     let order = CorrectionOrder { user: user.id, amount, takes, key: None };
     let made = console.desk.wallet_correct(&permit, order, &reason).await;
     let text = match made.map_err(|error| Refused::Failed(error.to_string()))? {
@@ -173,8 +175,18 @@ async fn corrected(
             Some(text) => text,
         },
     };
-    form.refuse("amount", text);
-    Ok(Outcome::Again(wallet_page(console, context, visit, &user, Some(form)).await?))
+    Err(form.refused("amount", text))
+}
+
+/// The wallet's page, with the refused form open.
+async fn correct_again(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    form: Form,
+) -> Result<Page, Refused> {
+    let user = found(console, context, visit).await?;
+    wallet_page(console, context, visit, &user, Some(form)).await
 }
 
 /// Why a correction was not made.
@@ -266,10 +278,7 @@ async fn confirmed(
     let t = visit.t;
     let permit = visit.permit::<CorrectionConfirm>()?;
     let one = waiting(console, context, visit).await?;
-    let mut form = confirm_form(&one, t);
-    let Some(reason) = typed.reason(&mut form, t) else {
-        return Ok(Outcome::Again(correction_page(&one, visit, Some(form))));
-    };
+    let (form, reason) = typed.reasoned(confirm_form(&one, t), t)?;
     let (desk, id) = (console.desk.clone(), one.id.clone());
     // Once begun it runs to its end, also when the browser goes away.
     let done = console.desk.spawn(async move { desk.correction_confirm(&permit, &id, &reason).await }).await;
@@ -282,8 +291,17 @@ async fn confirmed(
             Some(text) => text,
         },
     };
-    form.refuse("", text);
-    Ok(Outcome::Again(correction_page(&one, visit, Some(form))))
+    Err(form.refused("", text))
+}
+
+/// The correction's page, with the refused form open.
+async fn correction_again(
+    console: &Console,
+    context: &Context,
+    visit: &Visit,
+    form: Form,
+) -> Result<Page, Refused> {
+    Ok(correction_page(&waiting(console, context, visit).await?, visit, Some(form)))
 }
 
 async fn withdrawn(
@@ -294,10 +312,7 @@ async fn withdrawn(
 ) -> Result<Outcome, Refused> {
     let permit = visit.permit::<CorrectionConfirm>()?;
     let one = waiting(console, context, visit).await?;
-    let mut form = withdraw_form(&one, visit.t);
-    let Some(reason) = typed.reason(&mut form, visit.t) else {
-        return Ok(Outcome::Again(correction_page(&one, visit, Some(form))));
-    };
+    let (_, reason) = typed.reasoned(withdraw_form(&one, visit.t), visit.t)?;
     match console.desk.correction_withdraw(&permit, &one.id, &reason).await? {
         true => Ok(Outcome::Done(format!("/console/wallets/{}/", one.user))),
         false => Err(Refused::Missing),
