@@ -58,7 +58,44 @@ impl Server {
         installed().map(|bin| Server::start(&bin))
     }
 
+    /// Another server that follows this one, which acknowledges nothing from now on that the other one has not.
+    pub fn standby(&self) -> Server {
+        let bin = installed().expect("this one runs");
+        let (folder, port) = (self.folder.display(), self.port);
+        let copy = format!(
+            "{}/pg_basebackup -h {folder} -p {port} -U owner -D data -R --no-sync -c fast",
+            bin.display()
+        );
+        let standby = Server::start_as(&bin, &copy);
+        self.run("alter system set synchronous_standby_names = '*'");
+        self.run("select pg_reload_conf()");
+        let until = Instant::now() + PATIENCE;
+        while self.count("select count(*) from pg_stat_replication where sync_state = 'sync'".to_owned()) == 0
+        {
+            assert!(Instant::now() < until, "the standby does not follow");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        standby
+    }
+
+    /// Makes a standby the server that writes.
+    pub fn promote(&self) {
+        // What it copied says that it waits for a standby of its own.
+        self.run("select pg_promote()");
+        self.run("alter system reset synchronous_standby_names");
+        self.run("select pg_reload_conf()");
+    }
+
     fn start(bin: &Path) -> Server {
+        let init = format!(
+            "{}/initdb -U owner -E UTF8 --locale=C --auth-local=trust --auth-host=scram-sha-256 --no-sync -D data",
+            bin.display()
+        );
+        Server::start_as(bin, &init)
+    }
+
+    /// `make` is the command that makes the folder `data`.
+    fn start_as(bin: &Path, make: &str) -> Server {
         let folder = tempfile::Builder::new().prefix("chelseru-pg-").tempdir().expect("a folder").keep();
         if is_root() {
             // The server refuses to run as root.
@@ -67,8 +104,7 @@ impl Server {
         }
         let port = free_port();
         let script = format!(
-            "cd {folder} && {bin}/initdb -U owner -E UTF8 --locale=C --auth-local=trust \
-                 --auth-host=scram-sha-256 --no-sync -D data >log 2>&1 || exit 1
+            "cd {folder} && {make} >log 2>&1 || exit 1
              start() {{
                  {bin}/postgres -D data -k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
                      -c max_connections=400 -c shared_buffers=32MB -c autovacuum=off >>log 2>&1 &

@@ -12,6 +12,7 @@ mod crash;
 mod damage;
 mod durability;
 mod erasure;
+mod failover;
 mod find;
 mod history;
 mod ledger;

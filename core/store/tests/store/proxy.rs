@@ -1,8 +1,8 @@
 //! Stands between a store and its database, and cuts the connection around a COMMIT.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use chelseru_postgres_server::on_runtime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,23 +26,32 @@ pub(crate) enum Cut {
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     cut: Arc<AtomicUsize>,
+    /// Where new connections lead.
+    socket: Arc<Mutex<PathBuf>>,
 }
 
 impl Proxy {
     pub(crate) fn new(socket: PathBuf) -> Proxy {
         let cut = Arc::new(AtomicUsize::new(Cut::Nowhere as usize));
-        let seen = Arc::clone(&cut);
+        let socket = Arc::new(Mutex::new(socket));
+        let (seen, leads_to) = (Arc::clone(&cut), Arc::clone(&socket));
         let port = on_runtime(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
             tokio::spawn(async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(between(client, socket.clone(), Arc::clone(&seen)));
+                    let socket = leads_to.lock().unwrap().clone();
+                    tokio::spawn(between(client, socket, Arc::clone(&seen)));
                 }
             });
             port
         });
-        Proxy { port, cut }
+        Proxy { port, cut, socket }
+    }
+
+    /// Lets new connections lead to another server.
+    pub(crate) fn lead_to(&self, socket: PathBuf) {
+        *self.socket.lock().unwrap() = socket;
     }
 
     /// Cuts the connection of the next commit.
