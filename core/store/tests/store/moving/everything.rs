@@ -571,7 +571,8 @@ fn swept_room(records: &Records) -> Option<Vec<u8>> {
 }
 
 /// About the server, or made anew.
-const OWN: [&str; 7] = ["commit_mark", "gateway", "lease", "migration", "node", "sms_count", "word_block"];
+const OWN: [&str; 8] =
+    ["commit_mark", "edit", "gateway", "lease", "migration", "node", "sms_count", "word_block"];
 
 /// Columns that no row here fills: sessions from before bindings come from older stores on sled, see
 /// [`one_of_everything_comes_back_from_postgres`](super::one_of_everything_comes_back_from_postgres).
