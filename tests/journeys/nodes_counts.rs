@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use chelseru_tests::{Answer, PATIENCE};
 use serde_json::{Value, json};
 
+use super::chat_pictures::png;
 use super::console_v1::Program;
 use super::nodes::Two;
 use super::webhooks::{Receiver, SECRET};
@@ -111,5 +112,28 @@ async fn a_changed_account_is_found_at_the_other_gateway() {
     while support.count("/users/?search=shirin").await == 0 {
         assert!(Instant::now() < until, "the other gateway does not find the name");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_picture_is_shown_by_sockets_at_the_other_gateway() {
+    let Some(two) = Two::start("").await else { return };
+    let pair = two.pair().await;
+    let mut one = pair.watching(&two.nodes[0], 0).await;
+    let mut other = pair.watching(&two.nodes[1], 1).await;
+    // The picture is set where the user has no socket.
+    let head = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"me.png\"\r\n\r\n";
+    let body = [head.as_bytes(), &png(20, 20), b"\r\n--x--\r\n"].concat();
+    let set = two.nodes[0].client.put(two.nodes[0].at("/me/avatar/")).bearer_auth(&pair.users[1].access);
+    let set = Answer::of(set.header("content-type", "multipart/form-data; boundary=x").body(body)).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    let until = Instant::now() + PATIENCE;
+    loop {
+        other.send(&json!({"type": "typing", "room": pair.room, "typing": true})).await;
+        if one.json_of("typing").await["user"]["avatar"].is_string() {
+            return;
+        }
+        assert!(Instant::now() < until, "the socket shows the picture before");
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }

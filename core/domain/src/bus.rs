@@ -51,6 +51,8 @@ pub enum Note {
     AccountChanged(UserId),
     /// Whom a user blocks changed.
     BlocksChanged(UserId),
+    /// A user's picture changed.
+    FaceChanged(UserId),
     /// Asks which of these users have a socket at the receiver.
     WhoIsConnected {
         /// Names the question in its answers.
@@ -106,6 +108,7 @@ impl Note {
             | Note::Counted(_)
             | Note::AccountChanged(_)
             | Note::BlocksChanged(_)
+            | Note::FaceChanged(_)
             | Note::WhoIsConnected { .. }
             | Note::Connected { .. }
             | Note::Edited

@@ -77,9 +77,16 @@ impl Sockets {
         Ok(())
     }
 
-    /// Lets a user's open sockets follow a change of the user's picture. Those at other gateways follow with their next
-    /// token.
+    /// Lets a user's open sockets, here and at other gateways, follow a change of the user's picture.
     pub async fn face_changed(&self, user: UserId) {
+        if let Some(link) = &self.link {
+            link.send(Note::FaceChanged(user));
+        }
+        self.face_changed_elsewhere(user).await;
+    }
+
+    /// The same for a change that another gateway made.
+    pub(crate) async fn face_changed_elsewhere(&self, user: UserId) {
         if self.hub.has(user) {
             let face = self.chat.face(user).await;
             self.hub.set_face(user, &face);

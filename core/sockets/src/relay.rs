@@ -72,6 +72,10 @@ fn take(sockets: &Arc<Sockets>, beyond: &impl Fn(Note), node: NodeId, note: Note
                 }
             });
         }
+        Note::FaceChanged(user) => {
+            let sockets = Arc::clone(sockets);
+            tokio::spawn(async move { sockets.face_changed_elsewhere(user).await });
+        }
         Note::WhoIsConnected { ask, mut users } => {
             users.retain(|user| sockets.hub.has(*user));
             if let Some(link) = &sockets.link {
