@@ -1,6 +1,7 @@
 //! Edits at one of two gateways: of the configuration and of components, made by both.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use chelseru_domain::clock::SystemClock;
@@ -10,6 +11,11 @@ use serde_json::{Value, json};
 
 use super::console_v1::Program;
 use super::nodes::{Two, config, copy_key};
+
+/// The number of an edit of a database that the gateway had before.
+fn strange(dir: &Path) {
+    fs::write(dir.join("data/edits"), "9").expect("a file");
+}
 
 /// Applies an edit of the whole file at a gateway.
 async fn apply(at: &TestGateway, edit: impl Fn(&str) -> String) -> Answer {
@@ -31,7 +37,8 @@ fn file(at: &TestGateway) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_at_one_gateway_is_made_at_the_other() {
     let one = "[auth]\notp_length = 6 # here\n";
-    let Some(two) = Two::start_each([one, "# theirs\n[auth]\notp_length = 6 # there\n"], |_| {}).await else {
+    let Some(two) = Two::start_each([one, "# theirs\n[auth]\notp_length = 6 # there\n"], strange).await
+    else {
         return;
     };
     let [first, second] = &two.nodes;

@@ -46,12 +46,11 @@ pub(crate) async fn follow(app: Arc<App>, stop: CancellationToken) {
 
 /// Makes the edits that are not made here yet. Errors: what stands against the next one.
 async fn catch_up(app: &App) -> Result<(), String> {
-    let known = app.edits.status().last;
+    let newest = app.store.edit_last().await.map_err(|error| error.to_string())?;
+    // A larger number is of another database.
+    let known = app.edits.status().last.filter(|known| *known <= newest);
     // Of a new gateway's files, whoever copied them knows which edits are in them.
-    let skipped = match known {
-        Some(_) => 0,
-        None => app.store.edit_last().await.map_err(|error| error.to_string())?,
-    };
+    let skipped = if known.is_some() { 0 } else { newest };
     let mut last = known.unwrap_or(0);
     while let Some(edit) = app.store.edit_after(last).await.map_err(|error| error.to_string())? {
         let number = edit.number;
