@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 /// A request that takes longer is tried again, at the other gateway.
 const REQUEST_WAIT: Duration = Duration::from_secs(20);
+/// In a run of so many seconds some pauses take a minute.
+const LONG_SECONDS: u64 = 300;
 const WRITERS: u64 = 4;
 const TOMAN: u64 = 1000;
 
@@ -188,6 +190,8 @@ struct Servers {
     bus: BusServer,
     database: Server,
     state: u64,
+    /// Some pauses of a gateway take a minute.
+    long: bool,
 }
 
 impl Servers {
@@ -222,9 +226,10 @@ impl Servers {
                 "a gateway was restarted"
             }
             2 => {
+                let minute = self.long && self.below(4) == 0;
                 let served = self.nodes[node].as_ref().expect("it runs");
                 served.signal("-STOP");
-                tokio::time::sleep(wait * 3).await;
+                tokio::time::sleep(if minute { Duration::from_secs(60) } else { wait * 3 }).await;
                 served.signal("-CONT");
                 "a gateway was paused"
             }
@@ -259,7 +264,7 @@ async fn log_in(client: &reqwest::Client, served: &Served, number: &str) -> Stri
 }
 
 /// Two gateways as processes, over servers of their own. `None` where one is not installed.
-fn servers(bank: &Simulator, seed: u64) -> Option<Servers> {
+fn servers(bank: &Simulator, seed: u64, long: bool) -> Option<Servers> {
     let (bus, database) = (BusServer::start()?, Server::own()?);
     database.make("town", "template1");
     let config = CONFIG.replace("SIMULATOR", &bank.addr.to_string()).replace("BUS", &bus.url());
@@ -270,7 +275,7 @@ fn servers(bank: &Simulator, seed: u64) -> Option<Servers> {
         client: chelseru_tests::client(),
         stop: Arc::new(AtomicBool::new(false)),
     };
-    let mut servers = Servers { town, dirs, nodes: [None, None], bus, database, state: seed };
+    let mut servers = Servers { town, dirs, nodes: [None, None], bus, database, state: seed, long };
     servers.start(0);
     let key = |dir: &tempfile::TempDir| dir.path().join("data/master.key");
     std::fs::copy(key(&servers.dirs[0]), key(&servers.dirs[1])).expect("the key is copied");
@@ -289,7 +294,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_dies() {
     let seed = read("CHELSERU_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("seed {seed}, {seconds} s");
     let bank = Arc::new(Simulator::start(([127, 0, 0, 1], 0).into()).expect("a simulator"));
-    let Some(mut servers) = servers(&bank, seed) else { return };
+    let Some(mut servers) = servers(&bank, seed, seconds >= LONG_SECONDS) else { return };
     let (town, client) = (servers.town.clone(), servers.town.client.clone());
 
     let home = servers.nodes[0].as_ref().expect("it runs");
