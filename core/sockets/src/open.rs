@@ -27,7 +27,7 @@ pub enum Until {
 pub struct Who {
     pub user: UserId,
     pub session: SessionId,
-    /// As it was when the token came, or as the user changed it since at this gateway.
+    /// As it was when the token came, or as the user changed it since.
     pub face: Face,
 }
 

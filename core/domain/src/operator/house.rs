@@ -102,8 +102,8 @@ pub enum HouseError {
     /// The configuration's problems, each with its line.
     #[error("the configuration is refused")]
     Refused(Vec<String>),
-    /// The file changed since it was shown.
-    #[error("the configuration file changed meanwhile")]
+    /// The file changed since it was shown, or another gateway entered an edit that this one has not made.
+    #[error("something was edited meanwhile, here or at another gateway; look again")]
     Stale,
     /// A text for the operator.
     #[error("{0}")]

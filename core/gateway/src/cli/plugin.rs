@@ -116,8 +116,10 @@ async fn install_running(
     let sent = upload(&door, "/operator/v1/components/", &fields, bytes, INSTALL_TIMEOUT).await?;
     let (code, answer) = sent;
     if !code.is_success() {
-        let text = answer["details"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
-        return Err(format!("{name}: the running gateway answered {code}: {text}"));
+        let problems = answer["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let said = [&answer["details"], &answer["detail"]].into_iter().find_map(Value::as_str);
+        let lines: Vec<&str> = said.into_iter().chain(problems).collect();
+        return Err(format!("{name}: the running gateway answered {code}: {}", lines.join(" ")));
     }
     println!("{name} serves; blake3 {}", answer["blake3"].as_str().unwrap_or("unknown"));
     let nodes = status["gateways"]["nodes"].as_array().map_or(1, Vec::len);
