@@ -2,7 +2,7 @@
 //!
 //! Builds the plugins, which journeys load, and the gateway and the S3-compatible server, which journeys start; then
 //! runs the tests of both workspaces, and some journeys again over PostgreSQL where it is installed. Every test runs
-//! even when some fail. The last line sums them up.
+//! even when some fail. At the end each failed test is repeated with what it said, and the last line sums up.
 //! Journeys find the built plugins through `CHELSERU_PLUGINS_DIR`.
 
 use crate::workspace::{Workspace, ensure_wasm_target, host_target, run as run_command, run_seeing};
@@ -12,7 +12,7 @@ pub(crate) const HELP: &str = "
 cargo xtask test              Run every test.
 cargo xtask test FILTER...    Run the tests whose name contains one of the words.
 
-The last line is the sum: N passed, N failed. Exit status 1 when a test failed or could not be built.";
+The end repeats each failed test with what it said. The last line is the sum: N passed, N failed. Exit status 1 when a test failed or could not be built.";
 
 /// Environment variable that names the folder of the built plugins. The files have their installed names.
 pub(crate) const PLUGINS_DIR: &str = "CHELSERU_PLUGINS_DIR";
@@ -47,7 +47,7 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru"], false)))?;
     run_command(&mut workspace.bucket_cargo(&["build"]))?;
 
-    let mut count = Count::default();
+    let mut count = Outcome::default();
     let mut broken = Vec::new();
     println!("[3/5] tests of the plugins");
     let host = host_target()?;
@@ -75,6 +75,7 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
         }
     }
     let result = verdict(&count, &broken, &filters);
+    print!("{}", count.report());
     println!("{} passed, {} failed", count.passed, count.failed);
     result
 }
@@ -90,20 +91,44 @@ pub(crate) fn staged(workspace: &Workspace) -> std::path::PathBuf {
     workspace.target.join("plugins-built")
 }
 
-/// Sums over all `test result:` lines.
+/// Lines of one failed test that the end repeats. A panic and an assertion with two values fit.
+const REPEATED_LINES_MAX: usize = 60;
+
+/// What the runs of the tests said: sums over all `test result:` lines, and the output of each failed test.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Count {
+struct Outcome {
     passed: u64,
     failed: u64,
+    /// Name and captured output of each failed test, in the order of the runs.
+    failures: Vec<(String, Vec<String>)>,
+    /// The lines that come belong to the last of `failures`.
+    in_failure: bool,
 }
 
-impl Count {
-    /// Reads a line such as `test result: FAILED. 3 passed; 1 failed; 0 ignored; ...`. Skips any other line.
+impl Outcome {
+    /// Reads one line of the test runner. The runner repeats the output of each failed test below a line
+    /// `---- NAME stdout ----`, and ends them with `failures:` and the list of names.
     fn see(&mut self, line: &str) {
-        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
-        else {
-            return;
-        };
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            self.failures.push((name.to_owned(), Vec::new()));
+            self.in_failure = true;
+        } else if line == "failures:" {
+            self.in_failure = false;
+        } else if let Some((_, counts)) =
+            line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
+        {
+            self.in_failure = false;
+            self.add(counts);
+        } else if self.in_failure
+            && let Some((_, output)) = self.failures.last_mut()
+            && output.len() < REPEATED_LINES_MAX
+        {
+            output.push(line.to_owned());
+        }
+    }
+
+    /// Adds counts such as `3 passed; 1 failed; 0 ignored`.
+    fn add(&mut self, counts: &str) {
         for part in counts.split("; ") {
             let Some((number, what)) = part.split_once(' ') else { continue };
             let number = number.parse().unwrap_or(0);
@@ -114,9 +139,21 @@ impl Count {
             }
         }
     }
+
+    /// The failed tests with what they said, for the end of a long output.
+    fn report(&self) -> String {
+        let mut text = String::new();
+        for (name, output) in &self.failures {
+            text.push_str(&format!("\nfailed: {name}\n"));
+            for line in output {
+                text.push_str(&format!("    {line}\n"));
+            }
+        }
+        text
+    }
 }
 
-fn verdict(count: &Count, broken: &[&str], filters: &[String]) -> Done {
+fn verdict(count: &Outcome, broken: &[&str], filters: &[String]) -> Done {
     if count.failed > 0 {
         return Err(Failure::Failed("some tests failed".into()));
     }
@@ -136,7 +173,7 @@ mod tests {
 
     #[test]
     fn results_are_summed_and_other_lines_skipped() {
-        let mut count = Count::default();
+        let mut count = Outcome::default();
         for line in [
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "test a_test ... ok",
@@ -147,15 +184,50 @@ mod tests {
         ] {
             count.see(line);
         }
-        assert_eq!(count, Count { passed: 13, failed: 2 });
+        assert_eq!(count, Outcome { passed: 13, failed: 2, ..Outcome::default() });
+    }
+
+    #[test]
+    fn the_end_repeats_what_failed_tests_said() {
+        let mut count = Outcome::default();
+        for line in [
+            "test rooms::opens ... FAILED",
+            "test rooms::closes ... ok",
+            "",
+            "failures:",
+            "",
+            "---- rooms::opens stdout ----",
+            "thread 'rooms::opens' panicked at a.rs:1:2:",
+            "left: 1",
+            "---- login::code stdout ----",
+            "no code",
+            "",
+            "failures:",
+            "    login::code",
+            "    rooms::opens",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+            "a line of the next program",
+        ] {
+            count.see(line);
+        }
+        assert_eq!(
+            count.report(),
+            "\nfailed: rooms::opens\n    thread 'rooms::opens' panicked at a.rs:1:2:\n    left: 1\n\
+             \nfailed: login::code\n    no code\n    \n"
+        );
+        let mut long = Outcome::default();
+        long.see("---- long stdout ----");
+        (0..2 * REPEATED_LINES_MAX).for_each(|_| long.see("line"));
+        assert_eq!(long.failures[0].1.len(), REPEATED_LINES_MAX);
     }
 
     #[test]
     fn success_needs_a_test_that_ran_and_nothing_broken() {
-        let passed = Count { passed: 1, failed: 0 };
+        let passed = Outcome { passed: 1, ..Outcome::default() };
+        let failed = Outcome { passed: 1, failed: 1, ..Outcome::default() };
         assert_eq!(verdict(&passed, &[], &[]), Ok(()));
         assert!(verdict(&passed, &["gateway"], &[]).is_err());
-        assert!(verdict(&Count { passed: 1, failed: 1 }, &["gateway"], &[]).is_err());
-        assert!(verdict(&Count::default(), &[], &["typo".into()]).is_err());
+        assert!(verdict(&failed, &["gateway"], &[]).is_err());
+        assert!(verdict(&Outcome::default(), &[], &["typo".into()]).is_err());
     }
 }
