@@ -1,8 +1,9 @@
 //! Pagination by cursor.
 //!
 //! A cursor is base64 of `p=<position>`, with a leading `r=1&` for the way back, in the original's manner. A position
-//! belongs to its list: an entry's number, a message's number in its room. Clients take cursors from `next` and
-//! `previous` and treat them as opaque.
+//! belongs to its list: an entry's number, a message's number in its room. A list of entries by time has both in its
+//! cursors, `t=<microseconds>&p=<position>`, and so goes on whatever becomes of the entry. Clients take cursors from
+//! `next` and `previous` and treat them as opaque.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +25,13 @@ pub(crate) enum Cursor {
     Next(u64),
     /// Backwards from a position.
     Previous(u64),
+}
+
+/// Where a page of a list by time begins: forwards from this instant, and from this position among its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeCursor {
+    pub at: Timestamp,
+    pub position: u64,
 }
 
 /// A cursor of the original, of whose messages clients still hold pages: entries by the time of their creation.
@@ -79,6 +87,19 @@ impl Cursor {
     }
 }
 
+impl TimeCursor {
+    fn read(text: &str) -> Option<TimeCursor> {
+        let text = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
+        let (at, position) = text.strip_prefix("t=")?.split_once("&p=")?;
+        let at = at.parse().ok().map(Timestamp::from_micros)?;
+        Some(TimeCursor { at, position: position.parse().ok()? })
+    }
+
+    fn write(self) -> String {
+        STANDARD.encode(format!("t={}&p={}", self.at.as_micros(), self.position))
+    }
+}
+
 /// Where the requested page begins; `None` for the first one.
 ///
 /// # Errors
@@ -106,6 +127,15 @@ pub(crate) fn start(context: &Context) -> Result<Option<u64>, Failure> {
     }
 }
 
+/// The same for a list by time.
+///
+/// # Errors
+///
+/// 404 for an invalid cursor.
+pub(crate) fn start_in_time(context: &Context) -> Result<Option<TimeCursor>, Failure> {
+    context.query("cursor").map(|text| TimeCursor::read(&text).ok_or_else(invalid_cursor)).transpose()
+}
+
 fn invalid_cursor() -> Failure {
     Failure::detail(StatusCode::NOT_FOUND, "invalid_cursor", "Invalid cursor")
 }
@@ -117,23 +147,40 @@ pub(crate) fn page<T: Serialize>(
     previous: Option<Cursor>,
     results: &[T],
 ) -> Reply {
+    let link = |cursor: Option<Cursor>| cursor.map(|cursor| link(context, cursor));
+    linked(link(next), link(previous), results)
+}
+
+/// One page of a list by time.
+pub(crate) fn page_in_time<T: Serialize>(
+    context: &Context,
+    next: Option<TimeCursor>,
+    results: &[T],
+) -> Reply {
+    linked(next.map(|next| link_to(context, next.write())), None, results)
+}
+
+fn linked<T: Serialize>(next: Option<String>, previous: Option<String>, results: &[T]) -> Reply {
     #[derive(Serialize)]
     struct Page<'a, T> {
         next: Option<String>,
         previous: Option<String>,
         results: &'a [T],
     }
-    let link = |cursor: Option<Cursor>| cursor.map(|cursor| link(context, cursor));
-    Reply::json(StatusCode::OK, &Page { next: link(next), previous: link(previous), results })
+    Reply::json(StatusCode::OK, &Page { next, previous, results })
 }
 
 /// This request's address with another cursor. Other parameters stay; keys are in alphabetical order.
 pub(crate) fn link(context: &Context, cursor: Cursor) -> String {
+    link_to(context, cursor.write())
+}
+
+fn link_to(context: &Context, cursor: String) -> String {
     let mut pairs: Vec<(String, String)> = form_urlencoded::parse(context.query_text().as_bytes())
         .into_owned()
         .filter(|(name, _)| name != "cursor")
         .collect();
-    pairs.push(("cursor".to_owned(), cursor.write()));
+    pairs.push(("cursor".to_owned(), cursor));
     pairs.sort_by(|one, other| one.0.cmp(&other.0));
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     format!("{}{}?{query}", context.origin(), context.path())
@@ -154,6 +201,17 @@ mod tests {
         for wrong in ["", "!", "31", "p=1", "%%%"].into_iter().chain(texts.iter().map(String::as_str)) {
             assert_eq!(Cursor::read(wrong), None, "{wrong}");
             assert_eq!(OldCursor::read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_in_time_is_read_as_it_was_written_and_nothing_else_is() {
+        let cursor = TimeCursor { at: Timestamp::from_micros(1_769_860_800_123_456), position: 31 };
+        assert_eq!(TimeCursor::read(&cursor.write()), Some(cursor));
+        assert_eq!(Cursor::read(&cursor.write()), None);
+        let texts = ["t=1", "t=&p=1", "t=1&p=", "t=1&p=-1", "t=-1&p=1", "p=1", "p=1&t=1"];
+        for wrong in texts.map(|text| STANDARD.encode(text)).iter().map(String::as_str).chain(["", "!"]) {
+            assert_eq!(TimeCursor::read(wrong), None, "{wrong}");
         }
     }
 

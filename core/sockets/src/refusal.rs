@@ -35,7 +35,6 @@ pub fn refusal(error: &ChatError) -> (&'static str, String) {
         ChatError::FileUnusable => "file_unusable",
         ChatError::Full(_) => "limit_reached",
         ChatError::Exhausted(_) => "allowance_used",
-        ChatError::Preparing => "search_preparing",
         ChatError::Busy => "busy",
         ChatError::StorageFull => "storage_full",
         ChatError::Store(error) => {

@@ -77,7 +77,8 @@ pub const REQUESTS_PER_HOUR: Range<u64> = Range::new(1, 1_000_000_000, 100);
 pub const LOOKUPS_PER_DAY: Range<u64> = Range::new(1, 1_000_000_000, 2000);
 /// Searches of one user in a minute.
 pub const SEARCHES_PER_MINUTE: Range<u64> = Range::new(1, 1_000_000, 60);
-/// Reads of one search, in messages: some 30 ms of one core.
+/// Reads of one search, in messages: some 30 ms of one core. A search over many rooms has more, see
+/// `search/merge.rs`.
 pub const SEARCH_STEPS_MAX: usize = 24_000;
 /// Days for which messages are kept; 0 keeps them.
 pub const MESSAGES_KEEP_DAYS: Range<u64> = Range::new(0, 36_500, 0);
@@ -348,9 +349,6 @@ pub enum ChatError {
     /// The user has sent as much as one may in a minute or a day.
     #[error("too much was sent; wait {} seconds", .0.retry_after.as_secs())]
     Exhausted(Exhausted),
-    /// Too little of the user's rooms is indexed for a search over all of them. A retry later helps.
-    #[error("the messages are being indexed")]
-    Preparing,
     /// Too many changes wait. A retry later helps.
     #[error("too many changes are waiting")]
     Busy,

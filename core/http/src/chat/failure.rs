@@ -42,10 +42,6 @@ pub(crate) fn failure(context: &Context, error: ChatError, missing: fn() -> Fail
             Failure::detail(StatusCode::TOO_MANY_REQUESTS, "allowance_used", sentence(&error))
                 .exhausted(exhausted)
         }
-        ChatError::Preparing => {
-            let text = sentence(&error);
-            Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "search_preparing", text).retry_after(5)
-        }
         ChatError::Busy => {
             Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "busy", sentence(&error)).retry_after(1)
         }

@@ -1,13 +1,13 @@
 //! `chat/search/`: messages with words, in one room or in all rooms of the caller.
 //!
 //! The domain decides what fits and what the caller may see (`chelseru_domain::chat::search`). A cursor is the id of
-//! the message to continue below.
+//! the message to continue below, over all rooms with its time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chelseru_domain::chat::search::{BadQuery, Found, QUERY_CHARS_MAX, QUERY_WORDS_MAX, Query};
-use chelseru_domain::chat::{ChatError, ChatService, RoomId};
+use chelseru_domain::chat::search::{BadQuery, Found, Place, QUERY_CHARS_MAX, QUERY_WORDS_MAX, Query};
+use chelseru_domain::chat::{ChatError, ChatService, Message, RoomId};
 use chelseru_domain::login::identity::Caller;
 
 use super::Chat;
@@ -15,9 +15,9 @@ use super::failure::{failure, no_room};
 use super::json::{MessageJson, People, RoomView, USERS_SHOWN};
 use super::message::page_size;
 use crate::files::shown::Shown;
-use crate::page::{CURSOR, Cursor, page, start};
+use crate::page::{CURSOR, Cursor, TimeCursor, page, page_in_time, start, start_in_time};
 use crate::reply::{Failure, Reply};
-use crate::request::{Access, Context, Request};
+use crate::request::{Access, Request};
 use crate::route::{About, Answer, Field, Is, Kind, Operation, Route, Verb, call};
 
 pub(crate) const ROUTES: &[Route] = &[Route {
@@ -31,7 +31,8 @@ pub(crate) const ROUTES: &[Route] = &[Route {
         call: call!(search),
         about: About {
             summary: "Search messages, newest first, in one room or in all rooms of the caller. A page may be short, \
-                      or empty, and not be the last: continue while `next` is present",
+                      or empty, although older messages have the words: one request reads a bounded number of \
+                      messages. Continue while `next` is present",
             parameters: &[
                 Field("q", Is::Text, "Up to 8 words. Each must stand within some word of a message."),
                 Field("chat_room", Is::MayInteger, "The room; all rooms of the caller without it."),
@@ -41,12 +42,8 @@ pub(crate) const ROUTES: &[Route] = &[Route {
             fields: &[],
             answers: &[
                 (200, "Page<ChatMessage>"),
-                (404, "The caller may not see the room, or the message of the cursor is gone."),
+                (404, "The caller may not see the room."),
                 (429, "Too many searches in this minute."),
-                (
-                    503,
-                    "The caller's messages are being indexed (search_preparing). Repeat after Retry-After.",
-                ),
             ],
         },
     }],
@@ -54,7 +51,6 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 
 /// `GET chat/search/?q=&chat_room=`.
 async fn search(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
-    let before = start(&request)?;
     let Some(text) = request.query("q") else {
         return Err(Failure::field("q", "This field is required."));
     };
@@ -66,13 +62,29 @@ async fn search(chat: Arc<Chat>, request: Request<Caller>) -> Answer {
             Err(_) => return Err(Failure::field("chat_room", "A valid integer is required.")),
         },
     };
-    let (service, user, size) = (&chat.chat, request.caller.user_id, page_size(&request));
-    let found = match room {
-        Some(room) => service.search_room(user, room, &query, before, size).await,
-        None => service.search_rooms(user, &query, before, size).await,
+    let (service, user) = (&chat.chat, request.caller.user_id);
+    let size = page_size(&request);
+    let shown = match room {
+        Some(room) => {
+            let before = start(&request)?;
+            let search = async {
+                let Found { messages, next } = service.search_room(user, room, &query, before, size).await?;
+                let next = next.map(Cursor::Next);
+                show(&chat, &request, messages, |shown| page(&request, next, None, shown)).await
+            };
+            search.await
+        }
+        None => {
+            let before = start_in_time(&request)?.map(|TimeCursor { at, position: id }| Place { at, id });
+            let search = async {
+                let Found { messages, next } = service.search_rooms(user, &query, before, size).await?;
+                let next = next.map(|Place { at, id }| TimeCursor { at, position: id });
+                show(&chat, &request, messages, |shown| page_in_time(&request, next, shown)).await
+            };
+            search.await
+        }
     };
-    let shown = async { show(&chat, &request, request.caller, found?).await };
-    let shown = shown.await.map_err(|error| failure(&request, error, no_room))?;
+    let shown = shown.map_err(|error| failure(&request, error, no_room))?;
     Ok(shown.with_left(service.searches_left(user)))
 }
 
@@ -84,12 +96,18 @@ fn reason(wrong: BadQuery) -> String {
     }
 }
 
-async fn show(chat: &Chat, context: &Context, reader: Caller, found: Found) -> Result<Reply, ChatError> {
-    let service = &chat.chat;
+/// The page with these messages, which `page` makes of what clients see of them.
+async fn show(
+    chat: &Chat,
+    request: &Request<Caller>,
+    found: Vec<Message>,
+    page: impl FnOnce(&[MessageJson<'_>]) -> Reply,
+) -> Result<Reply, ChatError> {
+    let (service, reader) = (&chat.chat, request.caller);
     let views = views(service, reader, &found).await?;
-    let (mut people, mut files) = (People::default(), Shown::to(&chat.files, context, reader));
+    let (mut people, mut files) = (People::default(), Shown::to(&chat.files, request, reader));
     // A room that the caller left since the search is not shown.
-    let messages = found.messages.iter().filter_map(|message| Some((message, views.get(&message.room)?)));
+    let messages = found.iter().filter_map(|message| Some((message, views.get(&message.room)?)));
     let messages: Vec<_> = messages.collect();
     for (message, view) in &messages {
         files.load(message.file).await?;
@@ -101,20 +119,20 @@ async fn show(chat: &Chat, context: &Context, reader: Caller, found: Found) -> R
         .iter()
         .filter_map(|(message, view)| {
             let reference = references.get(&message.room)?;
-            Some(MessageJson::of(context, message, view, reference, (&people, &files)))
+            Some(MessageJson::of(request, message, view, reference, (&people, &files)))
         })
         .collect();
-    Ok(page(context, found.next.map(Cursor::Next), None, &results))
+    Ok(page(&results))
 }
 
 /// The rooms of the found messages.
 async fn views(
     service: &ChatService,
     reader: Caller,
-    found: &Found,
+    found: &[Message],
 ) -> Result<HashMap<RoomId, RoomView>, ChatError> {
     let mut views = HashMap::new();
-    for message in &found.messages {
+    for message in found {
         if views.contains_key(&message.room) {
             continue;
         }

@@ -57,8 +57,19 @@ async fn change(store: &Store, seq: u64, edit: MessageEdit) {
     assert!(matches!(receiver.await.unwrap(), Ok(Judged::Done(_))));
 }
 
+async fn blocks(store: &Store, room: RoomId, below: u64, limit: usize) -> Vec<WordBlock> {
+    let mut blocks = Vec::new();
+    let mut keep = |block: WordBlock<&[u8]>| {
+        let WordBlock { first, last, bytes } = block;
+        blocks.push(WordBlock { first, last, bytes: bytes.to_vec() });
+    };
+    let shown = store.chat_word_blocks(room, below, limit, &mut keep).await.unwrap();
+    assert_eq!(shown, blocks.len());
+    blocks
+}
+
 async fn spans(store: &Store) -> Vec<(u64, u64)> {
-    let blocks = store.chat_word_blocks(ROOM, u64::MAX, 100).await.unwrap();
+    let blocks = blocks(store, ROOM, u64::MAX, 100).await;
     blocks.iter().map(|block| (block.first, block.last)).collect()
 }
 
@@ -76,10 +87,10 @@ async fn blocks_are_read_newest_first_and_replace_what_they_overlap() {
         }
         let store = store.reopened();
         assert_eq!(spans(&store).await, [(22, 40), (21, 21), (11, 20), (1, 10)]);
-        let some = store.chat_word_blocks(ROOM, 22, 2).await.unwrap();
+        let some = blocks(&store, ROOM, 22, 2).await;
         assert_eq!(some, [block(21, 21, "words"), block(11, 20, "words")]);
-        assert_eq!(store.chat_word_blocks(ROOM, 1, 9).await.unwrap(), []);
-        assert_eq!(store.chat_word_blocks(RoomId(8), u64::MAX, 9).await.unwrap(), []);
+        assert_eq!(blocks(&store, ROOM, 1, 9).await, []);
+        assert_eq!(blocks(&store, RoomId(8), u64::MAX, 9).await, []);
         let put = async |first, last| {
             store.chat_word_block_put(ROOM, block(first, last, "newer"), 0).await.unwrap()
         };

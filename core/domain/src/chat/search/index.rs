@@ -97,14 +97,16 @@ impl Indexer {
     /// Makes blocks of the messages behind the last block.
     async fn room_end(&mut self, room: RoomId, last_seq: u64) -> Result<(), ChatError> {
         let begun = Instant::now();
-        let newest = self.chat.store.chat_word_blocks(room, u64::MAX, 1).await?.pop();
+        let mut newest = None;
+        let mut see = |block: WordBlock<&[u8]>| newest = Some((block.first, block.last, grows(&block)));
+        self.chat.store.chat_word_blocks(room, u64::MAX, 1, &mut see).await?;
         self.pause(begun.elapsed()).await;
-        let covered = newest.as_ref().map_or(0, |block| block.last);
+        let covered = newest.map_or(0, |(_, last, _)| last);
         if last_seq.saturating_sub(covered) < TAIL_MIN as u64 {
             return Ok(());
         }
         let from = match newest {
-            Some(block) if grows(&block) => block.first,
+            Some((first, _, true)) => first,
             _ => covered + 1,
         };
         self.fill(room, from, last_seq).await
@@ -116,18 +118,19 @@ impl Indexer {
         let (mut at, mut gaps) = (last_seq + 1, Vec::new());
         loop {
             let begun = Instant::now();
-            let blocks = self.chat.store.chat_word_blocks(room, at, BLOCKS_STEP).await?;
-            for block in &blocks {
+            let below = at;
+            let mut see = |block: WordBlock<&[u8]>| {
                 if block.last.saturating_add(1) < at && at <= last_seq {
                     gaps.push((block.last + 1, at - 1));
                 }
-                if Block::read(&block.bytes).is_none() {
+                if Block::read(block.bytes).is_none() {
                     gaps.push((block.first, block.last));
                 }
                 at = block.first;
-            }
+            };
+            let seen = self.chat.store.chat_word_blocks(room, below, BLOCKS_STEP, &mut see).await?;
             self.pause(begun.elapsed()).await;
-            if blocks.len() < BLOCKS_STEP {
+            if seen < BLOCKS_STEP {
                 break;
             }
         }
@@ -190,6 +193,6 @@ impl Indexer {
     }
 }
 
-fn grows(block: &WordBlock) -> bool {
-    Block::read(&block.bytes).is_none_or(|block| !block.full)
+fn grows(block: &WordBlock<&[u8]>) -> bool {
+    Block::read(block.bytes).is_none_or(|block| !block.full)
 }

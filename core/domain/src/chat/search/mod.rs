@@ -1,50 +1,71 @@
 //! Searching messages: in one room, or over all rooms of a user, newest first.
 //!
 //! Words are compared in a folded form ([`words`]). Blocks of words ([`block`]), which [`index`] makes in the
-//! background, say which messages of a long room are worth reading; what no block covers is read message by message.
-//! So a search is right whatever is indexed, and sending a message costs nothing. Each message found is read and
-//! compared before it is shown: an edit, a deletion or a stale block shows nothing wrong.
+//! background, say which messages of a long room are worth reading; what no block covers is read message by message
+//! ([`walk`]). So a search is right whatever is indexed, and sending a message costs nothing. Each message found is
+//! read and compared before it is shown: an edit, a deletion or a stale block shows nothing wrong. A search over all
+//! rooms goes back in time in all of them together ([`merge`]): a page ends at an instant, and the next one goes on.
 //!
 //! Invariants: only messages of rooms that the user may see, as of the search; results of one page, and of the pages
-//! behind it, are in order without gap. Bounds: [`ChatRules::search_steps_max`](super::ChatRules) reads in one
-//! search, [`AT_ONCE`](wanted::AT_ONCE) searches of the gateway at a time, and `searches_per_minute_max` of a user.
+//! behind it, are in order without gap; the page behind a page with `next` begins at an older message. The times of a
+//! room's messages do not go back: after a clock was set back, a search over all rooms may miss what was sent until
+//! it had caught up. Bounds: [`ChatRules::search_steps_max`](super::ChatRules) reads in one search, or
+//! [`ROOM_STEPS`](merge::ROOM_STEPS) for each room if that is more, [`AT_ONCE`](wanted::AT_ONCE) searches of the
+//! gateway at a time, and `searches_per_minute_max` of a user.
 
 mod block;
 mod index;
+mod merge;
+mod walk;
 pub(super) mod wanted;
 mod words;
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chelseru_store::Store;
-use chelseru_store::chat::{RoomId, RoomSummary, WordBlock};
+use chelseru_store::chat::RoomId;
 
-use self::block::Block;
 pub use self::index::Indexer;
-use self::wanted::{BLOCKS_STEP, READ_STEP, TAIL_MIN};
+use self::merge::Merge;
+use self::walk::{Step, Walk};
 pub use self::words::{BadQuery, QUERY_CHARS_MAX, QUERY_WORDS_MAX, Query};
-use super::{ChatError, ChatService, Message, SEQ_MAX, message_id, message_of};
+use super::{ChatError, ChatService, Message, message_id, message_of};
 use crate::Timestamp;
 use crate::ids::UserId;
 
 /// How long a search waits for others to end; it is refused then.
 const WAIT_MAX: Duration = Duration::from_secs(2);
-/// What reading a block costs, in messages.
-const BLOCK_STEPS: usize = 8;
-/// What a room costs, in messages.
-const ROOM_STEPS: usize = 4;
-/// Bytes of a text that cost as much as another message.
-const STEP_BYTES: usize = 256;
 /// Steps after which other tasks run.
 const YIELD_STEPS: usize = 500;
 
 /// A page of found messages, newest first.
-#[derive(Debug, Default)]
-pub struct Found {
+#[derive(Debug)]
+pub struct Found<Next> {
     pub messages: Vec<Message>,
-    /// The id ([`message_id`]) to continue below. A page may be short, or empty, although there is one.
-    pub next: Option<u64>,
+    /// Where the next page begins. A page may be short, or empty, although there is one.
+    pub next: Option<Next>,
+}
+
+/// Where a message stands among those of all rooms: by time, then by id ([`message_id`]). Both outlive the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub at: Timestamp,
+    pub id: u64,
+}
+
+impl Place {
+    fn of(message: &Message) -> Place {
+        Place { at: message.created_at, id: message_id(message.room, message.seq) }
+    }
+}
+
+/// The newest messages found so far.
+struct Hits {
+    found: BTreeMap<Place, Message>,
+    wanted: usize,
+    below: Option<Place>,
+    /// Ordered by time; otherwise, in one room, by number.
+    by_time: bool,
 }
 
 /// What a search may still read.
@@ -53,32 +74,9 @@ struct Budget {
     since_yield: usize,
 }
 
-/// One search in one room.
-struct Walk<'a> {
-    store: &'a Store,
-    query: &'a Query,
-    room: RoomId,
-    /// Hits to find.
-    wanted: usize,
-    /// Hits are older than this message, by time and id.
-    before: Option<(Timestamp, u64)>,
-    /// Messages older than this are not needed.
-    oldest: Timestamp,
-}
-
-/// How far a walk came.
-struct Walked {
-    hits: Vec<Message>,
-    /// Every message from this number on was looked at; 1: all.
-    at: u64,
-    /// The walk ended because there was nothing left to spend.
-    exhausted: bool,
-    /// Messages that no block covers: those of the end of the room, and others.
-    uncovered: (usize, usize),
-}
-
 impl ChatService {
-    /// The messages of a room that fit a query, below the message `before`, at most `limit`.
+    /// The messages of a room that fit a query, below the message `before`, at most `limit`. The next page begins
+    /// below the message `next`.
     ///
     /// # Errors
     ///
@@ -91,7 +89,7 @@ impl ChatService {
         query: &Query,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Found, ChatError> {
+    ) -> Result<Found<u64>, ChatError> {
         self.charge_search(user)?;
         let summary = self.room(room, user).await?;
         let below = match before.map(message_of) {
@@ -101,256 +99,108 @@ impl ChatService {
             Some(_) => 0,
         };
         let _place = self.search_place().await?;
-        let mut budget = self.budget();
-        let walk = Walk {
-            store: &self.store,
-            query,
-            room,
-            wanted: limit,
-            before: None,
-            oldest: Timestamp::default(),
-        };
-        let walked = walk.run(below.min(summary.last_seq.saturating_add(1)), &mut budget).await?;
-        self.note_uncovered(room, &walked);
-        let next = (walked.at > 1).then(|| message_id(room, walked.at));
-        Ok(Found { messages: walked.hits, next })
+        let mut budget = Budget::new(self.rules().search_steps_max);
+        let mut hits = Hits::by_number(limit);
+        let mut walk = Walk::new(&self.store, query, room, below.min(summary.last_seq.saturating_add(1)));
+        while walk.step(&mut hits, &mut budget).await? == Step::GoOn && !budget.is_spent() {}
+        if walk.lacks_blocks() {
+            self.wanted.note(room);
+        }
+        let next = (walk.at() > 1).then(|| message_id(room, walk.at()));
+        Ok(Found { messages: hits.newest_first().collect(), next })
     }
 
-    /// The messages of a user's rooms that fit a query, older than the message `before`, at most `limit`. Rooms that
-    /// wait for the user's acceptance, and those that the user hid, are left out.
+    /// The messages of a user's rooms that fit a query, older than the place `before`, at most `limit`. Rooms that
+    /// wait for the user's acceptance, and those that the user hid, are left out. What happens to messages and rooms
+    /// between two pages, even to those that `next` is about, does not end the search.
     ///
     /// # Errors
     ///
-    /// [`ChatError::Preparing`] while too little is indexed, [`ChatError::MessageMissing`] when `before` is gone,
     /// [`ChatError::Exhausted`], [`ChatError::Busy`], [`ChatError::Store`].
     pub async fn search_rooms(
         &self,
         user: UserId,
         query: &Query,
-        before: Option<u64>,
+        before: Option<Place>,
         limit: usize,
-    ) -> Result<Found, ChatError> {
+    ) -> Result<Found<Place>, ChatError> {
         self.charge_search(user)?;
-        let before = match before {
-            None => None,
-            Some(id) => {
-                let (room, seq) = message_of(id);
-                let message = self.store.chat_message(room, seq).await?.ok_or(ChatError::MessageMissing)?;
-                Some((message.created_at, id))
-            }
-        };
         let rooms = self.rooms(user).await?;
         let _place = self.search_place().await?;
-        let (mut hits, horizon) = self.search_each(&rooms, query, before, limit).await?;
-        // What lies beyond the horizon may have newer neighbours that were not looked at.
-        let found = hits.len();
-        hits.retain(|hit| horizon.is_none_or(|horizon| hit.created_at > horizon));
-        let more = found > limit || horizon.is_some();
-        hits.truncate(limit);
-        let last = hits.last().map(|hit| message_id(hit.room, hit.seq));
-        match (last, horizon) {
-            (None, Some(_)) => Err(ChatError::Preparing),
-            _ => Ok(Found { messages: hits, next: last.filter(|_| more) }),
-        }
-    }
-
-    /// The newest hits of several rooms, the latest changed first; and the time up to which everything newer was
-    /// looked at, unless all was.
-    async fn search_each(
-        &self,
-        rooms: &[RoomSummary],
-        query: &Query,
-        before: Option<(Timestamp, u64)>,
-        limit: usize,
-    ) -> Result<(Vec<Message>, Option<Timestamp>), ChatError> {
-        let mut budget = self.budget();
-        let mut hits: Vec<Message> = Vec::new();
-        for (at, summary) in rooms.iter().enumerate() {
-            let room = summary.room.id;
-            let oldest = hits.get(limit).map_or(Timestamp::default(), |hit| hit.created_at);
-            if summary.updated_at < oldest {
-                break;
-            }
-            let newest = summary.last_seq.saturating_add(1);
-            let below = match before {
-                Some((time, _)) if summary.updated_at > time => {
-                    let after = Timestamp::from_micros(time.as_micros().saturating_add(1));
-                    self.store.chat_last_seq_before(room, after).await?.saturating_add(1)
-                }
-                _ => newest,
-            };
-            budget.spend(ROOM_STEPS).await;
-            let walk = Walk { store: &self.store, query, room, wanted: limit + 1, before, oldest };
-            let walked = walk.run(below, &mut budget).await?;
-            self.note_uncovered(room, &walked);
-            hits.extend(walked.hits);
-            hits.sort_by_key(|hit| std::cmp::Reverse((hit.created_at, message_id(hit.room, hit.seq))));
-            hits.truncate(limit + 1);
-            if walked.exhausted {
-                let reached = self.store.chat_message(room, walked.at).await?;
-                let reached = reached.map_or(summary.updated_at, |message| message.created_at);
-                for next in &rooms[at + 1..] {
-                    self.wanted.note(next.room.id);
-                }
-                let following = rooms.get(at + 1).map(|next| next.updated_at);
-                return Ok((hits, Some(following.map_or(reached, |following| following.max(reached)))));
-            }
-        }
-        Ok((hits, None))
-    }
-
-    fn budget(&self) -> Budget {
-        Budget { left: self.rules().search_steps_max, since_yield: 0 }
+        let steps = self.rules().search_steps_max.max(merge::ROOM_STEPS * rooms.len());
+        let mut merge = Merge::new(&self.store, query, &rooms, before);
+        let found = merge.page(limit, Budget::new(steps)).await?;
+        merge.lacking_blocks().for_each(|room| self.wanted.note(room));
+        Ok(found)
     }
 
     async fn search_place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ChatError> {
         let place = tokio::time::timeout(WAIT_MAX, self.searches.acquire()).await;
         place.map_err(|_| ChatError::Busy)?.map_err(|_| ChatError::Busy)
     }
+}
 
-    /// Asks for blocks where a search had to read many messages.
-    fn note_uncovered(&self, room: RoomId, walked: &Walked) {
-        let (end, others) = walked.uncovered;
-        if others > 0 || end >= TAIL_MIN {
-            self.wanted.note(room);
+impl Hits {
+    /// The newest of one room.
+    fn by_number(wanted: usize) -> Hits {
+        Hits { found: BTreeMap::new(), wanted, below: None, by_time: false }
+    }
+
+    /// The newest of several rooms, older than the place `below`.
+    fn by_time(wanted: usize, below: Option<Place>) -> Hits {
+        Hits { found: BTreeMap::new(), wanted, below, by_time: true }
+    }
+
+    /// Takes a message that fits. Enough, when older ones of its room are not wanted.
+    fn offer(&mut self, query: &Query, message: Message) -> Step {
+        let mut place = Place::of(&message);
+        if !self.by_time {
+            place.at = Timestamp::default();
         }
+        let is_wanted = self.oldest_wanted().is_none_or(|oldest| place > oldest);
+        if is_wanted && self.below.is_none_or(|below| place < below) && query.fits(&message.body.text) {
+            self.found.insert(place, message);
+            if self.found.len() > self.wanted {
+                self.found.pop_first();
+            }
+        }
+        match self.oldest_wanted().is_none_or(|oldest| place > oldest) {
+            true => Step::GoOn,
+            false => Step::Enough,
+        }
+    }
+
+    /// The oldest hit, once there are as many as wanted: what is older is not.
+    fn oldest_wanted(&self) -> Option<Place> {
+        let is_full = self.found.len() >= self.wanted;
+        self.found.first_key_value().filter(|_| is_full).map(|(place, _)| *place)
+    }
+
+    fn newest_first(self) -> impl Iterator<Item = Message> {
+        self.found.into_values().rev()
     }
 }
 
 impl Budget {
+    fn new(steps: usize) -> Budget {
+        Budget { left: steps, since_yield: 0 }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
     async fn spend(&mut self, steps: usize) {
         self.left = self.left.saturating_sub(steps);
+        self.pass(steps).await;
+    }
+
+    /// Lets other tasks run from time to time.
+    async fn pass(&mut self, steps: usize) {
         self.since_yield += steps;
         if self.since_yield >= YIELD_STEPS {
             self.since_yield = 0;
             tokio::task::yield_now().await;
         }
-    }
-}
-
-impl Walk<'_> {
-    /// Looks at messages below a number, newest first.
-    async fn run(&self, below: u64, budget: &mut Budget) -> Result<Walked, ChatError> {
-        let mut walked =
-            Walked { hits: Vec::new(), at: below.min(SEQ_MAX + 1), exhausted: false, uncovered: (0, 0) };
-        let mut blocks: VecDeque<WordBlock> = VecDeque::new();
-        let mut blocks_end = false;
-        let mut is_end = true;
-        while walked.at > 1 {
-            if budget.left == 0 {
-                walked.exhausted = true;
-                return Ok(walked);
-            }
-            if blocks.is_empty() && !blocks_end {
-                let found = self.store.chat_word_blocks(self.room, walked.at, BLOCKS_STEP).await?;
-                blocks_end = found.len() < BLOCKS_STEP;
-                blocks.extend(found);
-            }
-            let covered = blocks.front().map_or(0, |block| block.last).min(walked.at - 1);
-            if walked.at - 1 > covered {
-                let before = walked.at;
-                if !self.scan(covered, &mut walked, budget).await? {
-                    return Ok(walked);
-                }
-                let read = usize::try_from(before - walked.at).unwrap_or(usize::MAX);
-                let counted = if is_end { &mut walked.uncovered.0 } else { &mut walked.uncovered.1 };
-                *counted = counted.saturating_add(read);
-                continue;
-            }
-            is_end = false;
-            let Some(block) = blocks.pop_front() else { break };
-            budget.spend(BLOCK_STEPS).await;
-            match Block::read(&block.bytes) {
-                Some(content) => {
-                    let candidates = content.candidates(self.query);
-                    let candidates = candidates.into_iter().map(|at| block.first + u64::from(at));
-                    if !self.try_each(candidates, &mut walked, budget).await? {
-                        return Ok(walked);
-                    }
-                    walked.at = walked.at.min(block.first);
-                }
-                None => {
-                    walked.uncovered.1 += 1;
-                    while walked.at > block.first {
-                        if budget.left == 0 {
-                            walked.exhausted = true;
-                            return Ok(walked);
-                        }
-                        if !self.scan(block.first - 1, &mut walked, budget).await? {
-                            return Ok(walked);
-                        }
-                    }
-                }
-            }
-        }
-        walked.at = 1;
-        Ok(walked)
-    }
-
-    /// Looks at the next messages one by one, down to the one after `covered`. False when the walk may end.
-    async fn scan(&self, covered: u64, walked: &mut Walked, budget: &mut Budget) -> Result<bool, ChatError> {
-        let page = self.store.chat_messages_before(self.room, walked.at, READ_STEP).await?;
-        for message in page.messages {
-            if message.seq <= covered {
-                walked.at = covered + 1;
-                return Ok(true);
-            }
-            budget.spend(1 + message.body.text.len() / STEP_BYTES).await;
-            walked.at = message.seq;
-            if !self.look(message, walked) {
-                return Ok(false);
-            }
-            if budget.left == 0 {
-                return Ok(true);
-            }
-        }
-        budget.spend(1).await;
-        walked.at = match page.more {
-            // Deleted messages were skipped, perhaps nothing else was found.
-            true => walked.at.min(page.end),
-            false => covered + 1,
-        };
-        walked.at = walked.at.max(covered + 1);
-        Ok(true)
-    }
-
-    /// Reads what a block names. False when the walk may end.
-    async fn try_each(
-        &self,
-        candidates: impl Iterator<Item = u64>,
-        walked: &mut Walked,
-        budget: &mut Budget,
-    ) -> Result<bool, ChatError> {
-        for seq in candidates {
-            if seq >= walked.at {
-                continue;
-            }
-            if budget.left == 0 {
-                walked.exhausted = true;
-                return Ok(false);
-            }
-            let message = self.store.chat_message(self.room, seq).await?;
-            let bytes = message.as_ref().map_or(0, |message| message.body.text.len());
-            budget.spend(2 + bytes / STEP_BYTES).await;
-            walked.at = seq;
-            if let Some(message) = message.filter(|message| !message.deleted)
-                && !self.look(message, walked)
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Takes a message that fits. False when enough was found, or the message is older than needed.
-    fn look(&self, message: Message, walked: &mut Walked) -> bool {
-        if message.created_at < self.oldest {
-            return false;
-        }
-        let place = (message.created_at, message_id(message.room, message.seq));
-        if self.before.is_none_or(|before| place < before) && self.query.fits(&message.body.text) {
-            walked.hits.push(message);
-        }
-        walked.hits.len() < self.wanted
     }
 }

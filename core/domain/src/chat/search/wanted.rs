@@ -8,10 +8,10 @@ use tokio::sync::Notify;
 
 /// Searches that run at a time.
 pub(crate) const AT_ONCE: usize = 2;
-/// Messages of one read.
+/// Most messages of one read.
 pub(super) const READ_STEP: usize = 200;
-/// Blocks of one read.
-pub(super) const BLOCKS_STEP: usize = 16;
+/// Most blocks of one read.
+pub(super) const BLOCKS_STEP: usize = 64;
 /// Messages at the end of a room that are read one by one, before a block is made of them.
 pub(super) const TAIL_MIN: usize = 16;
 /// Rooms that searches asked for; more wait for the next round.

@@ -16,18 +16,19 @@ use crate::{Store, StoreError};
 /// Bytes of a block's content.
 pub const WORD_BLOCK_BYTES_MAX: usize = 32 * 1024;
 
-/// The words of some messages of a room, one after another.
+/// The words of some messages of a room, one after another. A reader gets a block with borrowed bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WordBlock {
+pub struct WordBlock<Bytes = Vec<u8>> {
     /// Numbers of the first and the last message covered.
     pub first: u64,
     pub last: u64,
     /// At most [`WORD_BLOCK_BYTES_MAX`].
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 impl Store {
-    /// The blocks of a room that begin below the message `below`, newest first, at most `limit`.
+    /// Shows the blocks of a room that begin below the message `below`, newest first, at most `limit`, and returns how
+    /// many there were. `each` sees the engine's own bytes: a search reads many blocks and keeps little of them.
     ///
     /// # Errors
     ///
@@ -38,8 +39,9 @@ impl Store {
         room: RoomId,
         below: u64,
         limit: usize,
-    ) -> Result<Vec<WordBlock>, StoreError> {
-        on_engine!(self, read chat_word_blocks(room, below, limit))
+        each: &mut (dyn FnMut(WordBlock<&[u8]>) + Send),
+    ) -> Result<usize, StoreError> {
+        on_engine!(self, read chat_word_blocks(room, below, limit, each))
     }
 
     /// Stores a block in place of those that it overlaps. False, and nothing changes, when the room does not exist or

@@ -14,16 +14,15 @@ impl Postgres {
         room: RoomId,
         below: u64,
         limit: usize,
-    ) -> Result<Vec<WordBlock>, StoreError> {
+        each: &mut (dyn FnMut(WordBlock<&[u8]>) + Send),
+    ) -> Result<usize, StoreError> {
         let statement = "select first, last, content from word_block where room = $1 and first < $2 \
                          order by first desc limit $3";
         let rows = self.reader().await?.rows(statement, &[&int(room.0), &int(below), &size(limit)]).await?;
-        let block = |row: &tokio_postgres::Row| WordBlock {
-            first: row.uint("first"),
-            last: row.uint("last"),
-            bytes: row.get("content"),
-        };
-        Ok(rows.iter().map(block).collect())
+        for row in &rows {
+            each(WordBlock { first: row.uint("first"), last: row.uint("last"), bytes: row.get("content") });
+        }
+        Ok(rows.len())
     }
 
     /// Locks the room's row.

@@ -14,14 +14,16 @@ impl Sled {
         room: RoomId,
         below: u64,
         limit: usize,
-    ) -> Result<Vec<WordBlock>, StoreError> {
-        let mut blocks = Vec::new();
+        each: &mut (dyn FnMut(WordBlock<&[u8]>) + Send),
+    ) -> Result<usize, StoreError> {
+        let mut shown = 0;
         for entry in self.tree.range(key::words_at(room, 0)..key::words_at(room, below)).rev().take(limit) {
             let (key, value) = entry.map_err(error::read)?;
             let (last, bytes) = content(&value)?;
-            blocks.push(WordBlock { first: key::last(&key), last, bytes: bytes.to_vec() });
+            each(WordBlock { first: key::last(&key), last, bytes });
+            shown += 1;
         }
-        Ok(blocks)
+        Ok(shown)
     }
 
     pub(crate) async fn chat_word_block_put(
