@@ -65,6 +65,9 @@ impl Proxy {
     }
 }
 
+/// What the server answers to a commit.
+const COMMITTED: &[u8] = b"COMMIT\0";
+
 /// Forwards in both directions until one side ends, or the cut is due.
 async fn between(client: TcpStream, socket: PathBuf, cut: Arc<AtomicUsize>) {
     let Ok(server) = UnixStream::connect(socket).await else { return };
@@ -76,8 +79,10 @@ async fn between(client: TcpStream, socket: PathBuf, cut: Arc<AtomicUsize>) {
         let mut bytes = vec![0; 8192];
         while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
             if *silent.borrow() {
-                // The answer to the commit: nothing else was under way.
-                let _ = told.try_send(());
+                // Answers to what was sent with the commit come before its own.
+                if bytes[..read].windows(COMMITTED.len()).any(|window| window == COMMITTED) {
+                    let _ = told.try_send(());
+                }
             } else if to_client.write_all(&bytes[..read]).await.is_err() {
                 break;
             }

@@ -1,5 +1,6 @@
 //! The operations of this folder, in PostgreSQL statements.
 
+use futures_util::future::try_join;
 use tokio_postgres::Row;
 
 use crate::chat::message::rules::{self, Pager};
@@ -9,14 +10,14 @@ use crate::chat::message::{
 };
 use crate::chat::postgres::facts::{facts, rooms_if_asked};
 use crate::chat::postgres::request::accept;
-use crate::chat::postgres::room::{Kept, lock, member, member_columns};
+use crate::chat::postgres::room::{Kept, LOCK, lock, member, member_columns};
 use crate::chat::room::RoomFacts;
 use crate::chat::search::postgres::remove_covering;
 use crate::chat::{FileId, Judged, Position, RoomId, SEQ_MAX};
 use crate::engine::Then;
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
-use crate::engine::postgres::value::{At, Columns, Text, int, size};
+use crate::engine::postgres::value::{At, Columns, Text, escaped, int, size};
 use crate::files::postgres as file;
 use crate::{StoreError, Timestamp, UserId};
 
@@ -237,8 +238,12 @@ async fn append(
     draft: &MessageDraft,
     judge: &AppendJudge,
 ) -> Result<Judged<Appended>, StoreError> {
-    let Some(kept) = lock(sql, draft.room).await? else { return Ok(Judged::Missing) };
-    let Standing { facts, known } = standing(sql, &kept, draft).await?;
+    // Sent together; the second one is run when the first one has the lock, and sees what was committed before that.
+    sql.prepare(&[LOCK, STANDING]).await?;
+    let (kept, row) = try_join(lock(sql, draft.room), standing(sql, draft)).await?;
+    let Some(kept) = kept else { return Ok(Judged::Missing) };
+    let last_seq = kept.last_seq;
+    let (facts, known) = (facts_of(sql, kept, &row).await?, row.uint_opt("known"));
     // This comes before the judge: an accepted message stays accepted, whatever happened to the room since. Only a
     // member may ask.
     if let (Some(seq), Some(_)) = (known, &facts.actor) {
@@ -250,7 +255,7 @@ async fn append(
     if let Err(refusal) = judge(&facts) {
         return Ok(Judged::Refused(refusal));
     }
-    let seq = kept.last_seq + 1;
+    let seq = last_seq + 1;
     if seq > SEQ_MAX {
         return Ok(Judged::Done(Appended::RoomFull));
     }
@@ -274,42 +279,38 @@ async fn append(
         deleted: false,
     };
     let accepts = facts.actor.is_some_and(|member| member.pending);
+    let mut room = facts.room;
+    if accepts {
+        // An answer accepts the room that its sender was asked into. The acceptance comes before the message.
+        accept(sql, &room, draft.sender, draft.now).await?;
+        room.changes += 1;
+    }
     put(sql, &message, accepts).await?;
-    let (mut room, file) = (facts.room, file);
-    let position = Position { seq, revision: room.revision, changes: room.changes + u64::from(accepts) };
+    let position = Position { seq, revision: room.revision, changes: room.changes };
     if !accepts {
         return Ok(Judged::Done(Appended::New { message, file, position }));
     }
-    // An answer accepts the room that its sender was asked into. The acceptance comes before the message.
-    accept(sql, &room, draft.sender, draft.now).await?;
-    room.changes += 1;
     Ok(Judged::Done(Appended::Accepting { message, file, position, room: Box::new(room) }))
 }
 
-struct Standing {
-    facts: RoomFacts,
-    /// The message that has the draft's client id.
-    known: Option<u64>,
+const STANDING: &str = concat!(
+    "select ",
+    member_columns!(),
+    ", exists (select from room_ban where room = $1 and account = $2) as banned, \
+     (select seq from message where room = $1 and sender = $2 and client_id = $3) as known \
+     from (values (1)) as one left join room_member on room = $1 and account = $2"
+);
+
+/// The sender's membership and ban, and the message that has the draft's client id.
+async fn standing(sql: &Sql, draft: &MessageDraft) -> Result<Row, StoreError> {
+    let client_id = draft.client_id.as_deref().map(Text);
+    sql.row(STANDING, &[&int(draft.room.0), &int(draft.sender.0), &client_id]).await
 }
 
-async fn standing(sql: &Sql, kept: &Kept, draft: &MessageDraft) -> Result<Standing, StoreError> {
-    let statement = concat!(
-        "select ",
-        member_columns!(),
-        ", exists (select from room_ban where room = $1 and account = $2) as banned, \
-         (select seq from message where room = $1 and sender = $2 and client_id = $3) as known \
-         from (values (1)) as one left join room_member on room = $1 and account = $2"
-    );
-    let client_id = draft.client_id.as_deref().map(Text);
-    let row = sql.row(statement, &[&int(draft.room.0), &int(draft.sender.0), &client_id]).await?;
-    let member = member(&row);
+async fn facts_of(sql: &Sql, kept: Kept, standing: &Row) -> Result<RoomFacts, StoreError> {
+    let member = member(standing);
     let actor_rooms = rooms_if_asked(sql, member).await?;
-    let facts = RoomFacts {
-        actor_banned: row.get("banned"),
-        actor_rooms,
-        ..RoomFacts::of(kept.room.clone(), member)
-    };
-    Ok(Standing { facts, known: row.uint_opt("known") })
+    Ok(RoomFacts { actor_banned: standing.get("banned"), actor_rooms, ..RoomFacts::of(kept.room, member) })
 }
 
 /// Stores a message as the newest one of its room, whose row is locked. Its sender has read everything.
@@ -324,26 +325,26 @@ async fn put(sql: &Sql, message: &Message, accepts: bool) -> Result<(), StoreErr
             (room, seq, sender, kind, text, raw, lat, lng, file, file_name, client_id, created_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     let MessageBody { kind, text, raw, lat, lng } = &message.body;
-    sql.run(
+    let kept = |text: &str| escaped(text).into_owned();
+    sql.run_last(
         statement,
-        &[
-            &int(message.room.0),
-            &int(message.seq),
-            &int(message.sender.0),
-            &Text(kind),
-            &Text(text),
-            raw,
-            &lat.as_deref().map(Text),
-            &lng.as_deref().map(Text),
-            &message.file.map(|file| int(file.0)),
-            &message.file_name.as_deref().map(Text),
-            &message.client_id.as_deref().map(Text),
-            &At(message.created_at),
-            &i64::from(accepts),
+        vec![
+            Box::new(int(message.room.0)),
+            Box::new(int(message.seq)),
+            Box::new(int(message.sender.0)),
+            Box::new(kept(kind)),
+            Box::new(kept(text)),
+            Box::new(*raw),
+            Box::new(lat.as_deref().map(kept)),
+            Box::new(lng.as_deref().map(kept)),
+            Box::new(message.file.map(|file| int(file.0))),
+            Box::new(message.file_name.as_deref().map(kept)),
+            Box::new(message.client_id.as_deref().map(kept)),
+            Box::new(At(message.created_at)),
+            Box::new(i64::from(accepts)),
         ],
     )
     .await
-    .map(drop)
 }
 
 async fn change(

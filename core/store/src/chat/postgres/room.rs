@@ -98,11 +98,13 @@ pub(crate) fn member(row: &Row) -> Option<Member> {
     })
 }
 
+/// The statement of [`lock`].
+pub(crate) const LOCK: &str =
+    concat!("select ", room_columns!(), " from room where id = $1 and state = 'live' for no key update");
+
 /// Locks a room's row, and returns the room as it is then.
 pub(crate) async fn lock(sql: &Sql, room: RoomId) -> Result<Option<Kept>, StoreError> {
-    let statement =
-        concat!("select ", room_columns!(), " from room where id = $1 and state = 'live' for no key update");
-    sql.found(statement, &[&int(room.0)]).await?.map(|row| Kept::read(&row)).transpose()
+    sql.found(LOCK, &[&int(room.0)]).await?.map(|row| Kept::read(&row)).transpose()
 }
 
 /// Locks the rows of users in order of their numbers. Returns those that are active accounts.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::sql::{Fault, Sql};
+use super::sql::{Fault, Opening, Sql};
 use super::{Postgres, Shared};
 use crate::StoreError;
 use crate::engine::Then;
@@ -225,11 +225,10 @@ impl Shared {
     }
 
     async fn look(self: Arc<Self>, step: Arc<dyn Step>) -> Result<(), StoreError> {
-        let sql = Sql::new(self.client().await?, None);
-        let begun = sql.simple("begin isolation level repeatable read read only").await;
-        begun.map_err(|(_, error)| error)?;
+        let begin = "begin isolation level repeatable read read only";
+        let sql = Sql::transaction(self.client().await?, None, Opening { begin, mark: None });
         let read = step.run(&sql).await;
-        match sql.simple("commit").await {
+        match sql.commit().await {
             Ok(_) => read,
             Err((_, error)) => {
                 sql.discard();
@@ -266,20 +265,15 @@ impl Shared {
     /// One transaction.
     async fn run_once(&self, step: &dyn Step) -> Run {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let connection = self.connection().await;
+        let connection = self.client().await;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        let sql = match connection {
-            Ok(sql) => sql,
+        let client = match connection {
+            Ok(client) => client,
             Err(error) => return Run::Done(Err(error)),
         };
         let mark = Mark::next(self.marks().pop());
-        if let Err((fault, error)) = sql.simple(&mark.begin()).await {
-            // One that broke while it waited in the pool: another one may do. A silent server is not asked again.
-            let silent = sql.is_broken();
-            sql.discard();
-            return if silent { Run::Done(Err(error)) } else { Run::Again(fault, error) };
-        }
-        let guard = Guard(Some(sql));
+        let opening = Opening { begin: "begin isolation level read committed", mark: Some(mark.clone()) };
+        let guard = Guard(Some(Sql::transaction(client, Some(self.answer_wait), opening)));
         let result = step.run(guard.sql()).await;
         let fault = guard.sql().take_fault();
         let (result, fault) = match (result, fault) {
@@ -302,24 +296,28 @@ impl Shared {
 
     async fn commit(&self, guard: Guard, mark: Mark) -> Run {
         let began = Instant::now();
-        let committed = guard.sql().simple("commit").await;
+        let committed = guard.sql().commit().await;
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.write_nanos.fetch_add(nanos, Ordering::Relaxed);
         self.last_write_nanos.store(nanos, Ordering::Relaxed);
-        match committed {
-            Ok(_) => {
-                self.commits.fetch_add(1, Ordering::Relaxed);
+        let (fault, error) = match committed {
+            // The server ended the session: before or after the commit, its message does not say.
+            Err((Fault::Lost, _)) => return Run::Unsure(mark),
+            // An answer is a decision: not committed. Deferred checks decide here.
+            Err(failed) => failed,
+            Ok(ended) => {
                 guard.keep();
                 self.marks().push(mark);
-                Run::Done(Ok(()))
+                let Err(failed) = ended else {
+                    self.commits.fetch_add(1, Ordering::Relaxed);
+                    return Run::Done(Ok(()));
+                };
+                failed
             }
-            Err(failed) => match failed {
-                // The server ended the session: before or after the commit, its message does not say.
-                (Fault::Lost, _) => Run::Unsure(mark),
-                // An answer is a decision: not committed. SERIALIZABLE and deferred checks decide here.
-                (fault @ (Fault::Conflict | Fault::Duplicate), error) => Run::Again(fault, error),
-                (Fault::Refused, error) => Run::Done(Err(error)),
-            },
+        };
+        match fault {
+            Fault::Conflict | Fault::Duplicate => Run::Again(fault, error),
+            Fault::Lost | Fault::Refused => Run::Done(Err(error)),
         }
     }
 
@@ -351,10 +349,10 @@ impl Shared {
 
 /// A row that one change at a time writes its number into. One whose transaction may still be under way is not used
 /// again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Mark {
-    slot: Uuid,
-    change: i64,
+    pub(super) slot: Uuid,
+    pub(super) change: i64,
 }
 
 impl Mark {
@@ -362,15 +360,6 @@ impl Mark {
     fn next(free: Option<Mark>) -> Mark {
         let Mark { slot, change } = free.unwrap_or_else(|| Mark { slot: Uuid::new_v4(), change: 0 });
         Mark { slot, change: change + 1 }
-    }
-
-    fn begin(&self) -> String {
-        let Mark { slot, change } = self;
-        format!(
-            "begin isolation level read committed;
-             insert into commit_mark (slot, change) values ('{slot}', {change})
-             on conflict (slot) do update set change = {change}, at = now()"
-        )
     }
 }
 
@@ -393,9 +382,8 @@ impl Guard {
     /// Whether the transaction has certainly ended.
     async fn rollback(mut self) -> bool {
         let Some(sql) = self.0.take() else { return false };
-        if !sql.is_broken() {
-            let Err((_, error)) = sql.simple("rollback").await else { return true };
-            tracing::debug!(%error, "a rollback had no answer");
+        if sql.rollback().await {
+            return true;
         }
         sql.discard();
         false

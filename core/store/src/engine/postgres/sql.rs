@@ -1,18 +1,21 @@
 //! A connection and its statements: what an operation's SQL runs on, in a change or beside one.
 //!
 //! Every statement is prepared once per connection. Statements whose futures are joined are sent without waiting for
-//! each other's answers (pipelining). Inside a change the first error dooms the transaction: PostgreSQL refuses every
-//! later statement, and [`change`](super::change) rolls back, whatever the operation makes of the error.
+//! each other's answers (pipelining): BEGIN with the first statement of a change, [`Sql::run_last`] with COMMIT. Inside a
+//! change the first error dooms the transaction: PostgreSQL refuses every later statement, and
+//! [`change`](super::change) rolls back, whatever the operation makes of the error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use futures_util::future::{OptionFuture, join, join_all, join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, RowStream};
+use tokio_postgres::{Row, RowStream, Statement};
 
+use super::change::Mark;
 use crate::StoreError;
 
 /// Other connections that a read tries. Those that broke in the pool are noticed within milliseconds.
@@ -21,8 +24,25 @@ const READ_AGAIN_MAX: usize = 3;
 /// The code of a statement in a transaction that already failed.
 const DOOMED: &str = "(25P02)";
 
+/// Writes a mark into its row.
+const MARK: &str = "insert into commit_mark (slot, change) values ($1, $2)
+    on conflict (slot) do update set change = excluded.change, at = now()";
+
+/// Statements of one change that are sent with COMMIT.
+const LAST_MAX: usize = 8;
+
 /// The arguments of a statement.
 pub(crate) type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// An argument that is kept until its statement is sent.
+pub(crate) type Kept = Box<dyn ToSql + Send + Sync>;
+
+/// How a transaction begins.
+pub(super) struct Opening {
+    pub(super) begin: &'static str,
+    /// The row that says whether the transaction was committed; a transaction that changes nothing has none.
+    pub(super) mark: Option<Mark>,
+}
 
 pub(crate) struct Sql {
     /// `None` only while it is dropped.
@@ -33,6 +53,10 @@ pub(crate) struct Sql {
     broken: AtomicBool,
     /// Where a read finds another connection when this one turns out to be gone, as all do after the server restarted.
     spare: Option<Pool>,
+    /// How the transaction begins, until that is sent with the first statement.
+    opening: Mutex<Option<Opening>>,
+    /// What is sent with COMMIT.
+    last: Mutex<Vec<(Statement, Vec<Kept>)>>,
     /// The first error since the change began.
     fault: Mutex<Option<Fault>>,
     /// What the first error of the connection was.
@@ -67,8 +91,27 @@ pub(crate) enum Fault {
 
 impl Sql {
     pub(super) fn new(client: deadpool_postgres::Client, patience: Option<Duration>) -> Self {
-        let (broken, fault) = (AtomicBool::new(false), Mutex::new(None));
-        Sql { client: Some(client), patience, broken, spare: None, fault, reason: OnceLock::new() }
+        Sql {
+            client: Some(client),
+            patience,
+            broken: AtomicBool::new(false),
+            spare: None,
+            opening: Mutex::new(None),
+            last: Mutex::default(),
+            fault: Mutex::new(None),
+            reason: OnceLock::new(),
+        }
+    }
+
+    /// For one transaction, which begins with its first statement.
+    pub(super) fn transaction(
+        client: deadpool_postgres::Client,
+        patience: Option<Duration>,
+        opening: Opening,
+    ) -> Self {
+        let mut sql = Sql::new(client, patience);
+        sql.opening = Mutex::new(Some(opening));
+        sql
     }
 
     /// For one long transaction: statements take as long as they take, and the connection is used once.
@@ -87,7 +130,7 @@ impl Sql {
 
     /// All rows of a statement.
     pub(crate) async fn rows(&self, statement: &'static str, args: Args<'_>) -> Result<Vec<Row>, StoreError> {
-        let (mut fault, mut error) = match self.answered(rows(self.client(), statement, args)).await {
+        let (mut fault, mut error) = match self.sent(rows(self.client(), statement, args)).await {
             Ok(rows) => return Ok(rows),
             Err(failed) => failed,
         };
@@ -134,7 +177,69 @@ impl Sql {
             let statement = client.prepare_cached(statement).await?;
             client.execute(&statement, args).await
         };
-        self.answered(changed).await.map_err(|(fault, error)| self.note(fault, error))
+        self.sent(changed).await.map_err(|(fault, error)| self.note(fault, error))
+    }
+
+    /// Prepares statements that are joined and must run in their order: one that still had to be prepared would be sent
+    /// behind those that follow it.
+    pub(crate) async fn prepare(&self, statements: &[&'static str]) -> Result<(), StoreError> {
+        for statement in statements {
+            let prepared = self.answered(self.client().prepare_cached(statement)).await;
+            prepared.map_err(|(fault, error)| self.note(fault, error))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement as one of the last of a change: it is sent with COMMIT, and an error of it fails the change. For
+    /// what the change does not read again, and where nothing depends on how many rows it changes.
+    pub(crate) async fn run_last(&self, statement: &'static str, args: Vec<Kept>) -> Result<(), StoreError> {
+        // What is sent behind COMMIT is no part of the transaction, so the statement is prepared before.
+        let prepared = self.answered(self.client().prepare_cached(statement)).await;
+        let prepared = prepared.map_err(|(fault, error)| self.note(fault, error))?;
+        let mut last = lock(&self.last);
+        debug_assert!(last.len() < LAST_MAX, "more is sent at once than is polled in order");
+        last.push((prepared, args));
+        Ok(())
+    }
+
+    /// Ends the transaction. The outer error is that of COMMIT itself; the inner one is that of what was sent with it,
+    /// and the transaction is rolled back then.
+    #[allow(clippy::type_complexity, reason = "the two errors mean different things")]
+    pub(super) async fn commit(&self) -> Result<Result<(), (Fault, StoreError)>, (Fault, StoreError)> {
+        let (opening, last) = (lock(&self.opening).take(), std::mem::take(&mut *lock(&self.last)));
+        if opening.is_some() && last.is_empty() {
+            return Ok(Ok(()));
+        }
+        let client = self.client();
+        let answered = async {
+            if opening.is_some() {
+                client.prepare_cached(MARK).await?;
+            }
+            let begun = OptionFuture::from(opening.as_ref().map(|opening| begin(client, opening)));
+            let last = join_all(last.iter().map(|(statement, args)| async move {
+                let args: Vec<&(dyn ToSql + Sync)> = args.iter().map(|arg| &**arg as _).collect();
+                client.execute(statement, &args).await
+            }));
+            let (begun, last, committed) = join3(begun, last, client.batch_execute("commit")).await;
+            committed?;
+            let failed = begun.and_then(Result::err).or_else(|| last.into_iter().find_map(Result::err));
+            Ok(failed.map_or(Ok(()), |error| Err(judge(&error))))
+        };
+        self.answered(answered).await
+    }
+
+    /// Ends the transaction without its changes. True when it has certainly ended.
+    pub(super) async fn rollback(&self) -> bool {
+        lock(&self.last).clear();
+        if lock(&self.opening).take().is_some() {
+            return true;
+        }
+        if self.is_broken() {
+            return false;
+        }
+        let Err((_, error)) = self.simple("rollback").await else { return true };
+        tracing::debug!(%error, "a rollback had no answer");
+        false
     }
 
     /// The rows of a statement as they come, for more than fits into memory.
@@ -167,7 +272,7 @@ impl Sql {
 
     /// The first error since this was last asked.
     pub(super) fn take_fault(&self) -> Option<Fault> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.fault).take()
     }
 
     /// Keeps the connection from being used again.
@@ -178,6 +283,20 @@ impl Sql {
     /// Whether the connection is not to be used again.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Sends a statement, and what begins its transaction before the first one.
+    async fn sent<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, (Fault, StoreError)> {
+        let Some(opening) = lock(&self.opening).take() else { return self.answered(statement).await };
+        let answered = async {
+            let (begun, answer) = join(begin(self.client(), &opening), statement).await;
+            begun?;
+            answer
+        };
+        self.answered(answered).await
     }
 
     fn client(&self) -> &deadpool_postgres::Client {
@@ -214,7 +333,7 @@ impl Sql {
 
     fn note(&self, fault: Fault, error: StoreError) -> StoreError {
         self.reason.get_or_init(|| error.to_string());
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+        lock(&self.fault).get_or_insert(fault);
         error
     }
 }
@@ -225,6 +344,22 @@ impl Drop for Sql {
             drop(deadpool_postgres::Object::take(client));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins a transaction. What is polled for the first time after it is sent behind it, without waiting.
+async fn begin(client: &deadpool_postgres::Client, opening: &Opening) -> Result<(), tokio_postgres::Error> {
+    let marked = async {
+        let Some(mark) = &opening.mark else { return Ok(()) };
+        let statement = client.prepare_cached(MARK).await?;
+        client.execute(&statement, &[&mark.slot, &mark.change]).await.map(drop)
+    };
+    let (begun, marked) = join(client.batch_execute(opening.begin), marked).await;
+    begun?;
+    marked
 }
 
 async fn rows(

@@ -7,6 +7,7 @@ use tokio::sync::Barrier;
 
 use super::*;
 use crate::engine::postgres::server::{Database, opened, options};
+use crate::engine::postgres::sql::Kept;
 use crate::{Store, StoreOptions};
 
 const PUT: &str = "insert into probe (key, value) values ($1, 'v') on conflict do nothing";
@@ -122,6 +123,54 @@ async fn an_error_that_an_operation_overlooks_still_undoes_it() {
     });
     assert!(change.await.is_err());
     assert_eq!(count(&store).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_sent_with_the_commit_is_part_of_the_change() {
+    let Some((store, _database)) = store(StoreOptions { connections_max: 1, ..options() }) else { return };
+    let key = |key: &[u8]| -> Vec<Kept> { vec![Box::new(key.to_vec())] };
+    let put = |first: Option<&'static [u8]>, last: &'static [u8], doomed: bool| {
+        store.postgres().change((first, last, doomed), move |sql, (first, last, doomed)| {
+            Box::pin(async move {
+                if let Some(first) = first {
+                    sql.run(INSERT, &[first]).await?;
+                }
+                sql.run_last(INSERT, key(last)).await?;
+                if *doomed {
+                    sql.run_last(CONFLICT, Vec::new()).await?;
+                }
+                sql.run_last(PUT, key(last)).await
+            })
+        })
+    };
+    // Alone, it goes to the server together with what begins and ends its transaction.
+    put(None, b"a", false).await.unwrap();
+    put(Some(b"b"), b"c", false).await.unwrap();
+    assert_eq!(count(&store).await, 3);
+    // One that fails undoes the whole change, and the connection serves on.
+    let failed = put(Some(b"d"), b"e", true).await.unwrap_err();
+    assert!(failed.to_string().contains("division by zero"), "{failed}");
+    let failed = put(Some(b"d"), b"a", false).await.unwrap_err();
+    assert!(failed.to_string().contains("23505"), "{failed}");
+    assert_eq!(count(&store).await, 3);
+    put(Some(b"d"), b"e", false).await.unwrap();
+    assert_eq!(count(&store).await, 5);
+}
+
+#[tokio::test]
+async fn a_change_that_sends_nothing_is_none() {
+    let Some((store, _database)) = store(StoreOptions { connections_max: 1, ..options() }) else { return };
+    store.postgres().change((), |_, ()| Box::pin(async { Ok(()) })).await.unwrap();
+    assert!(matches!(
+        store.postgres().change((), |_, ()| Box::pin(async { Err::<(), _>(StoreError::Busy) })).await,
+        Err(StoreError::Busy)
+    ));
+    let marks = "select count(*) as marks from commit_mark";
+    let row = store.postgres().reader().await.unwrap().row(marks, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>("marks"), 0, "a transaction writes its mark first");
+    store.probe_put(b"a", b"v").await.unwrap();
+    let row = store.postgres().reader().await.unwrap().row(marks, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>("marks"), 1);
 }
 
 #[tokio::test]
