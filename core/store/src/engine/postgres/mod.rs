@@ -9,12 +9,13 @@
 //! - **Judges are pure.** A change runs again after a conflict with another one.
 //! - **A lost answer is looked up**, never guessed: see [`change`].
 //!
-//! Reading order: [`connect`], [`migrate`], [`change`], [`lanes`], [`sql`], [`value`], [`sole`]. The statements of an
+//! Reading order: [`connect`], [`migrate`], [`change`], [`lanes`], [`sql`], [`gather`], [`value`], [`sole`]. The statements of an
 //! operation are in its feature's `postgres.rs`, its tables in `migrations/`.
 
 pub(crate) mod agent;
 pub(crate) mod change;
 pub(crate) mod connect;
+pub(crate) mod gather;
 mod lanes;
 pub(crate) mod migrate;
 pub(crate) mod purge;
@@ -40,6 +41,7 @@ use uuid::Uuid;
 
 use self::agent::Agents;
 use self::connect::Address;
+use self::gather::Gather;
 use self::lanes::Lanes;
 use self::sole::{Company, Sole};
 use self::sql::Sql;
@@ -59,8 +61,10 @@ pub(crate) struct Postgres {
 pub(crate) struct Shared {
     pool: Pool,
     pub(crate) agents: Agents,
+    /// Checks of sessions, by account and session: every request makes one.
+    pub(crate) gates: Arc<Gather<(i64, i64), tokio_postgres::Row>>,
     /// Changes and connections live on the runtime that opened the store, so that neither ends with its caller.
-    runtime: Handle,
+    pub(crate) runtime: Handle,
     sole: Sole,
     /// The disk of the files that are kept beside the database.
     space: Option<Space>,
@@ -104,6 +108,7 @@ impl Postgres {
         let shared = Shared {
             pool,
             agents: Agents::default(),
+            gates: Arc::default(),
             runtime,
             sole,
             space,
@@ -127,8 +132,7 @@ impl Postgres {
 
     /// A connection for reads: each statement sees what was committed before it.
     pub(crate) async fn reader(&self) -> Result<Sql, StoreError> {
-        let client = self.shared.client().await?;
-        Ok(Sql::reader(client, Some(self.shared.answer_wait), self.shared.pool.clone()))
+        self.shared.reader().await
     }
 
     /// A connection for one long transaction. It ends with what is returned, and the transaction with it.
@@ -209,6 +213,11 @@ impl Shared {
     /// Whether no other gateway uses the database at the same time.
     pub(crate) fn is_alone(&self) -> bool {
         self.sole.is_alone()
+    }
+
+    /// See [`Postgres::reader`].
+    pub(crate) async fn reader(&self) -> Result<Sql, StoreError> {
+        Ok(Sql::reader(self.client().await?, Some(self.answer_wait), self.pool.clone()))
     }
 
     /// A connection from the pool, within the pool's time-out.

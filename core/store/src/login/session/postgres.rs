@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 
-use crate::engine::postgres::Postgres;
 use crate::engine::postgres::agent;
 use crate::engine::postgres::agent::AgentRef;
+use crate::engine::postgres::gather::Answers;
 use crate::engine::postgres::sql::{Args, Sql};
 use crate::engine::postgres::value::{At, Columns, Text, int};
+use crate::engine::postgres::{Postgres, Shared};
 use crate::login::postgres::account;
 use crate::login::session::{
     Life, Refresh, RefreshDraft, RefreshOutcome, Session, SessionDraft, SessionGate, binding_of,
@@ -30,8 +31,11 @@ macro_rules! sessions {
     };
 }
 
-const GATE: &str = "select a.active, s.expires_at, s.key, s.unbound
-    from account a left join session s on s.account = a.id and s.id = $2 where a.id = $1 and not a.erased";
+/// What a check of a session reads, for several at once. `active` is null where there is no account.
+const GATES: &str = "select a.active, s.expires_at, s.key, s.unbound
+    from unnest($1::bigint[], $2::bigint[]) with ordinality as asked (account, session, place)
+    left join account a on a.id = asked.account and not a.erased
+    left join session s on s.account = a.id and s.id = asked.session order by asked.place";
 
 const OPEN: &str = "
     select exists (
@@ -103,12 +107,17 @@ impl Postgres {
         now: Timestamp,
         opens: impl Fn(&Row) -> bool + Send,
     ) -> Result<SessionGate, StoreError> {
-        let sql = self.reader().await?;
-        let Some(row) = sql.found(GATE, &[&int(user.0), &int(session.0)]).await? else {
-            return Ok(SessionGate::UserMissing);
+        let asked = (int(user.0), int(session.0));
+        let shared = Arc::clone(&self.shared);
+        let read = move |asked| -> Answers<Row> { Box::pin(gates(Arc::clone(&shared), asked)) };
+        let row = match self.shared.gates.ask(&self.shared.runtime, asked, read).await {
+            Some(row) => row,
+            None => self.reader().await?.row(GATES, &[&vec![asked.0], &vec![asked.1]]).await?,
         };
-        if !row.get::<_, bool>("active") {
-            return Ok(SessionGate::UserInactive);
+        match row.get::<_, Option<bool>>("active") {
+            None => return Ok(SessionGate::UserMissing),
+            Some(false) => return Ok(SessionGate::UserInactive),
+            Some(true) => {}
         }
         let open = row.at_opt("expires_at").is_some_and(|expires_at| now < expires_at) && opens(&row);
         Ok(if open { SessionGate::Open } else { SessionGate::Ended })
@@ -340,6 +349,12 @@ async fn rotate(sql: &Sql, draft: &RefreshDraft) -> Result<RefreshOutcome, Store
         }
         Refresh::Ended => Ok(RefreshOutcome::Ended),
     }
+}
+
+/// What checks of sessions read, in the order of the questions.
+async fn gates(shared: Arc<Shared>, asked: Vec<(i64, i64)>) -> Result<Vec<Row>, StoreError> {
+    let (users, sessions): (Vec<i64>, Vec<i64>) = asked.into_iter().unzip();
+    shared.reader().await?.rows(GATES, &[&users, &sessions]).await
 }
 
 /// Returns true when a token with this binding belongs to the session of the row.

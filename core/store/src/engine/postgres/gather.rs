@@ -1,0 +1,168 @@
+//! Reads of one kind that are asked at the same time, and answered by one statement.
+//!
+//! While [`AT_ONCE`] statements are under way, who asks waits for the next one, which reads for all who wait. A read that
+//! every request needs costs one statement when nobody else asks, and a share of one under load. The statement is sent
+//! after the question came, so no answer is older than its question.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::StoreError;
+
+/// Statements under way: a second one uses the time in which the first one waits for the server.
+const AT_ONCE: usize = 2;
+
+/// Questions of one statement.
+const QUESTIONS_MAX: usize = 256;
+
+/// The answers to questions, in their order.
+pub(crate) type Answers<A> = Pin<Box<dyn Future<Output = Result<Vec<A>, StoreError>> + Send>>;
+
+pub(crate) struct Gather<Q, A>(Mutex<Waiting<Q, A>>);
+
+struct Waiting<Q, A> {
+    asked: Vec<(Q, oneshot::Sender<A>)>,
+    under_way: usize,
+}
+
+impl<Q, A> Default for Gather<Q, A> {
+    fn default() -> Self {
+        Gather(Mutex::new(Waiting { asked: Vec::new(), under_way: 0 }))
+    }
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
+    /// Asks a question, which `read` answers together with others; every caller has to give the same one. `None` when
+    /// the statement failed: a caller that reads alone then learns why.
+    pub(crate) async fn ask<F>(self: &Arc<Self>, runtime: &Handle, question: Q, read: F) -> Option<A>
+    where
+        F: Fn(Vec<Q>) -> Answers<A> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        if self.add(question, sender) {
+            // A task of its own: others wait for it, so it must not end with its caller.
+            runtime.spawn(UnderWay(Some(Arc::clone(self))).run(read));
+        }
+        receiver.await.ok()
+    }
+
+    /// Adds a question; true when the caller has to begin reading.
+    fn add(&self, question: Q, sender: oneshot::Sender<A>) -> bool {
+        let mut waiting = self.waiting();
+        waiting.asked.push((question, sender));
+        let begins = waiting.under_way < AT_ONCE;
+        waiting.under_way += usize::from(begins);
+        begins
+    }
+
+    /// The questions that wait. None: the statement under way that asks for them has ended by this.
+    fn take(&self) -> Option<(Vec<Q>, Vec<oneshot::Sender<A>>)> {
+        let mut waiting = self.waiting();
+        if waiting.asked.is_empty() {
+            waiting.under_way -= 1;
+            return None;
+        }
+        let count = waiting.asked.len().min(QUESTIONS_MAX);
+        Some(waiting.asked.drain(..count).unzip())
+    }
+}
+
+impl<Q, A> Gather<Q, A> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<Q, A>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the statements under way. Dropped before it ended, by a panic or with its runtime, it leaves nobody waiting.
+struct UnderWay<Q, A>(Option<Arc<Gather<Q, A>>>);
+
+impl<Q: Send + 'static, A: Send + 'static> UnderWay<Q, A> {
+    async fn run(mut self, read: impl Fn(Vec<Q>) -> Answers<A> + Send) {
+        while let Some((questions, senders)) = self.0.as_ref().and_then(|gather| gather.take()) {
+            // Without an answer the senders are dropped, which is the answer.
+            if let Ok(answers) = read(questions).await {
+                for (sender, answer) in senders.into_iter().zip(answers) {
+                    let _ = sender.send(answer);
+                }
+            }
+        }
+        self.0 = None;
+    }
+}
+
+impl<Q, A> Drop for UnderWay<Q, A> {
+    fn drop(&mut self) {
+        if let Some(gather) = self.0.take() {
+            let mut waiting = gather.waiting();
+            waiting.under_way -= 1;
+            waiting.asked.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Answers a question with itself and the number of questions of its statement, when a permit is there.
+    fn read(permits: &Arc<Semaphore>) -> impl Fn(Vec<u32>) -> Answers<(u32, usize)> + Send + use<> {
+        let permits = Arc::clone(permits);
+        move |questions| {
+            let permits = Arc::clone(&permits);
+            Box::pin(async move {
+                permits.acquire().await.expect("it is not closed").forget();
+                if questions.contains(&13) {
+                    return Err(StoreError::Busy);
+                }
+                assert!(!questions.contains(&99), "a defect");
+                let count = questions.len();
+                Ok(questions.into_iter().map(|question| (question, count)).collect())
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_statements_are_under_way_is_answered_by_the_next_one() {
+        let (gather, permits) = (Arc::new(Gather::default()), Arc::new(Semaphore::new(0)));
+        let handle = Handle::current();
+        let ask = |question| {
+            let (gather, handle, read) = (Arc::clone(&gather), handle.clone(), read(&permits));
+            tokio::spawn(async move { gather.ask(&handle, question, read).await })
+        };
+        let mut asked = Vec::new();
+        for question in 0..12 {
+            asked.push(ask(question));
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+        }
+        permits.add_permits(3);
+        for (question, answer) in asked.into_iter().enumerate() {
+            let (answered, together) = answer.await.unwrap().unwrap();
+            assert_eq!(answered as usize, question);
+            assert_eq!(together, if question < AT_ONCE { 1 } else { 10 });
+        }
+        // Idle, the next one is read at once.
+        permits.add_permits(1);
+        assert_eq!(ask(5).await.unwrap(), Some((5, 1)));
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_fails_or_panics_leaves_nobody_waiting() {
+        let (gather, permits) = (Arc::new(Gather::default()), Arc::new(Semaphore::new(1000)));
+        let handle = Handle::current();
+        for question in [13, 99, 1, 99, 13, 99, 2] {
+            let answer =
+                tokio::time::timeout(Duration::from_secs(60), gather.ask(&handle, question, read(&permits)));
+            let answered = answer.await.expect("it is answered");
+            assert_eq!(answered.map(|(answer, _)| answer), (question < 13).then_some(question));
+        }
+        assert_eq!(gather.waiting().under_way, 0);
+    }
+}
