@@ -166,6 +166,24 @@ async fn the_kotlin_quick_start_logs_in_pays_and_chats_over_a_broken_network() {
     }
 }
 
+/// Dart 3; `None` where it is not installed.
+fn dart() -> Option<Command> {
+    let found = Command::new("dart").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    found.is_ok_and(|status| status.success()).then(|| {
+        let mut dart = Command::new("dart");
+        dart.arg("run");
+        dart
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dart_quick_start_logs_in_pays_and_chats_over_a_broken_network() {
+    match dart() {
+        Some(dart) => try_out(dart, Some("examples/dart/quickstart.dart")).await,
+        None => println!("not run: dart is not installed, so examples/dart is not tried"),
+    }
+}
+
 async fn try_out(mut interpreter: Command, script: Option<&str>) {
     let config = "[auth]\notp_test_numbers = { \"09120000002\" = \"482913\" }\n";
     let gateway = Arc::new(TestGateway::start(config).await);
