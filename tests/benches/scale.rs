@@ -1,7 +1,10 @@
-//! Several gateways: an operation on PostgreSQL beside pgbench, and a message from one gateway to a socket at another.
+//! Several gateways: an operation on PostgreSQL beside pgbench, deliveries of two gateways beside one, and a message
+//! from one gateway to a socket at another.
 //!
 //! The gateways are processes over one database and one bus of this run. The server does not sync its files, for both
 //! sides alike. Needs PostgreSQL with pgbench, and a Valkey or Redis server.
+
+mod spread;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,6 +65,7 @@ pub(crate) fn run() {
     };
     runtime().block_on(async {
         operations(server).await;
+        spread::spread(server, &bus).await;
         across(server, bus).await;
     });
 }
@@ -247,13 +251,11 @@ async fn across(server: &'static Server, mut bus: BusServer) {
     );
     let dirs = [folder(&config), folder(&config)];
     let one = Served::start(dirs[0].path());
-    let key = |dir: &tempfile::TempDir| dir.path().join("data/master.key");
-    std::fs::copy(key(&dirs[0]), key(&dirs[1])).expect("the key is copied");
+    share_a_key(&dirs);
     let other = Served::start(dirs[1].path());
     let client = chelseru_tests::client();
     let tokens = [token(&client, &one, "09120000001").await, token(&client, &one, "09120000002").await];
-    let made = client.post(format!("{}/chat/chatrooms/", one.url)).bearer_auth(&tokens[0]);
-    let room = Answer::of(made.json(&json!({"user_id": 2}))).await.body["id"].as_u64().expect("a room");
+    let room = room_of_two(&client, &one, &tokens[0]).await;
     for at_other in [false, true] {
         let reader = if at_other { &other } else { &one };
         let way = way(&one, reader, room, &tokens, MESSAGES).await;
@@ -268,6 +270,17 @@ async fn across(server: &'static Server, mut bus: BusServer) {
         "a message to a socket at another gateway, without the bus: {}; reach: p99 at most 1000 ms",
         shown(&way)
     );
+}
+
+/// Gives the second gateway the key of the first one, which has started.
+fn share_a_key(dirs: &[tempfile::TempDir; 2]) {
+    let key = |dir: &tempfile::TempDir| dir.path().join("data/master.key");
+    std::fs::copy(key(&dirs[0]), key(&dirs[1])).expect("the key is copied");
+}
+
+async fn room_of_two(client: &reqwest::Client, served: &Served, token: &str) -> u64 {
+    let made = client.post(format!("{}/chat/chatrooms/", served.url)).bearer_auth(token);
+    Answer::of(made.json(&json!({"user_id": 2}))).await.body["id"].as_u64().expect("a room")
 }
 
 fn shown(way: &[Duration]) -> String {
