@@ -29,6 +29,14 @@ pub(super) struct Carry {
     pub(super) resume_with: Option<String>,
 }
 
+/// What became of a message.
+pub(super) struct Carried {
+    /// The outcome of the last round.
+    pub(super) result: Result<SmsReceipt, SmsError>,
+    /// The record as it was stored at the end; `None` when it had ended in another way, or is gone.
+    pub(super) record: Option<SmsRecord>,
+}
+
 impl SmsRoute {
     /// Continues a message that waited.
     pub(super) async fn take_up(&self, message: SmsRecord) -> Result<(), StoreError> {
@@ -75,11 +83,7 @@ impl SmsRoute {
     }
 
     /// One recorded round over the providers, or several for a code.
-    pub(super) async fn carry(
-        &self,
-        message: SmsMessage,
-        carry: Carry,
-    ) -> Result<Result<SmsReceipt, SmsError>, Stopped> {
+    pub(super) async fn carry(&self, message: SmsMessage, carry: Carry) -> Result<Carried, Stopped> {
         let inner = &self.queue.0;
         let (id, is_otp) = (message.local_id, message.class == SmsClass::Otp);
         let deadline =
@@ -120,14 +124,14 @@ impl SmsRoute {
         let now = inner.clock.now();
         let end = self.end_of(&routed, &carry.resume_with, rounds, deadline, now, is_otp);
         let retried = matches!(end, SmsEnd::Retry { .. });
-        let ended = inner.store.sms_end(id, end, log.unrecorded(), now).await;
-        if let Some(ended) = ended.map_err(SubmitError::Store)? {
-            (inner.observer)(&ended);
+        let record = inner.store.sms_end(id, end, log.unrecorded(), now).await.map_err(SubmitError::Store)?;
+        if let Some(record) = &record {
+            (inner.observer)(record);
         }
         if retried {
             inner.wake.notify_one();
         }
-        Ok(routed.result)
+        Ok(Carried { result: routed.result, record })
     }
 
     async fn round(&self, message: &SmsMessage, resume_with: &Option<String>, log: &Log<'_>) -> Routed {

@@ -125,18 +125,20 @@ impl SmsRoute {
         let carried = if wait {
             let deadline = Instant::now() + self.rules.round_timeout;
             let message = SmsMessage { to, local_id: id, body, class: SmsClass::Notice, deadline };
-            self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await.map(drop)
+            let carried = self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await;
+            carried.map(|carried| carried.record)
         } else {
             match refusal(inner.store.sms_insert(draft).await) {
                 Some(stopped) => Err(stopped),
                 None => {
                     inner.wake.notify_one();
-                    Ok(())
+                    Ok(None)
                 }
             }
         };
         match carried {
-            Ok(()) => match inner.store.sms_get(id).await? {
+            Ok(Some(message)) => Ok(Submitted::New(Box::new(message))),
+            Ok(None) => match inner.store.sms_get(id).await? {
                 Some(message) => Ok(Submitted::New(Box::new(message))),
                 // Purged within the same second after a clock jump: it was stored and has ended.
                 None => Ok(Submitted::Repeated(None)),
@@ -169,7 +171,7 @@ impl SmsPort for SmsRoute {
         };
         let carried = self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await;
         match carried {
-            Ok(result) => result,
+            Ok(carried) => carried.result,
             // The store refused the record, so nothing was sent.
             Err(_) => Err(SmsError::Unavailable("the message could not be recorded".to_owned())),
         }
