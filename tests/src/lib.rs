@@ -82,7 +82,7 @@ impl TestGateway {
     /// Starts a gateway in a prepared folder.
     pub async fn start_in(dir: tempfile::TempDir, clock: Arc<dyn Clock>) -> TestGateway {
         let file = dir.path().join("config.toml");
-        let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() });
+        let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() }).keeping_level();
         let until = Instant::now() + PATIENCE;
         let server = loop {
             let loaded = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));

@@ -19,6 +19,7 @@ use crate::config::{Log, LogFormat, LogLevel};
 #[derive(Clone)]
 pub struct LogHandle {
     level: reload::Handle<EnvFilter, Registry>,
+    keeps_level: bool,
     flood: Arc<Flood>,
 }
 
@@ -36,11 +37,20 @@ pub fn start(log: &Log) -> LogHandle {
             registry.with(layer.with_filter(FloodFilter(flood.clone()))).try_init()
         }
     };
-    LogHandle { level, flood }
+    LogHandle { level, keeps_level: false, flood }
 }
 
 impl LogHandle {
+    /// Keeps the level whatever a configuration says, for programs that run gateways beside their own work.
+    #[must_use]
+    pub fn keeping_level(self) -> LogHandle {
+        LogHandle { keeps_level: true, ..self }
+    }
+
     pub fn set_level(&self, level: LogLevel) {
+        if self.keeps_level {
+            return;
+        }
         // The handle fails only after the subscriber is gone, and then nobody reads the log.
         let _ = self.level.reload(filter(level));
     }
