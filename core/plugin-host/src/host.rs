@@ -116,6 +116,8 @@ pub(crate) struct HostInner {
     pub(crate) calls: Semaphore,
     linker: Linker<CallState>,
     loads: Semaphore,
+    /// Turns of calls that compute for long.
+    pub(crate) long: Arc<Semaphore>,
     cache: Option<Arc<CodeCache>>,
     pub(crate) kept: Option<Kept>,
     allocation: Allocation,
@@ -163,6 +165,7 @@ impl Host {
                 calls: Semaphore::new(options.calls_max as usize),
                 linker,
                 loads: Semaphore::new(LOADS_MAX as usize),
+                long: Arc::new(Semaphore::new(long_places())),
                 cache,
                 kept,
                 allocation,
@@ -292,6 +295,7 @@ impl Host {
             border: Arc::new(Border::default()),
             hosts: Arc::new(Grants::default()),
             tick: self.inner.options.tick,
+            long: Arc::clone(&self.inner.long),
             stats: Arc::default(),
             limits,
         });
@@ -315,6 +319,13 @@ impl Host {
             Err(_) => Err(LoadError::Describe(format!("no answer in {} s", DESCRIBE_TIME_MAX.as_secs()))),
         }
     }
+}
+
+/// Calls that may compute for long at once: one less than there are cores, so that one is left for everything else,
+/// sockets and timers above all. With as many as cores, a request beside twelve guests that loop waited for their turns
+/// of 10 ms.
+pub(crate) fn long_places() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1)
 }
 
 /// Runs work that takes a thread for a while.

@@ -13,6 +13,8 @@ use std::sync::PoisonError;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 /// What an interrupted call does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -20,8 +22,9 @@ pub(crate) enum Turn {
     GoOn,
     /// It lets other tasks of its thread run.
     Yield,
-    /// It leaves its thread for a moment. Yielding alone would keep a worker busy that then looks at sockets and timers
-    /// only once in dozens of turns, which other calls would notice.
+    /// It leaves its thread, and takes its next turn when it has one of the host's places for calls that compute for
+    /// long. Yielding alone would keep a worker busy that then looks at sockets and timers only once in dozens of
+    /// turns, which other calls would notice.
     StepAside,
     /// It has used up its CPU.
     End,
@@ -40,11 +43,13 @@ struct Count {
     begun: Instant,
     /// The thread's CPU time up to which this call was counted; set once it was interrupted.
     counted: Option<Duration>,
+    /// The place in which this turn computes. It ends with the poll: a call that waits holds none.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Meter {
     pub(crate) fn new(limit: Duration, tick: Duration) -> Meter {
-        let count = Count { used: Duration::ZERO, begun: Instant::now(), counted: None };
+        let count = Count { used: Duration::ZERO, begun: Instant::now(), counted: None, place: None };
         Meter { limit, tick, count: Mutex::new(count) }
     }
 
@@ -78,9 +83,16 @@ impl Meter {
             } else if count.used <= self.tick * 2 {
                 Turn::Yield
             } else {
+                // The next turn is for whoever waits longest.
+                count.place = None;
                 Turn::StepAside
             }
         })
+    }
+
+    /// Takes the place for the rest of this poll.
+    pub(crate) fn take_place(&self, place: OwnedSemaphorePermit) {
+        self.with(|count| count.place = Some(place));
     }
 
     /// CPU used up to the end of the last poll or interruption.
@@ -90,6 +102,7 @@ impl Meter {
 
     fn poll_end(&self) {
         self.with(|count| {
+            count.place = None;
             count.used += match count.counted {
                 Some(counted) => thread_time().saturating_sub(counted),
                 None => count.begun.elapsed().min(self.tick),
@@ -174,6 +187,27 @@ mod tests {
             Poll::Ready(())
         });
         assert!(meter.used() < TICK * 3, "{:?}", meter.used());
+    }
+
+    #[test]
+    fn a_turn_s_place_is_free_when_the_poll_ends_and_when_the_next_turn_is_asked_for() {
+        let places = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        let meter = Meter::new(Duration::from_secs(10), TICK);
+        let take = || meter.take_place(places.clone().try_acquire_owned().expect("a free place"));
+        let _ = poll_once(&meter, || {
+            take();
+            assert_eq!(places.available_permits(), 0);
+            Poll::Pending
+        });
+        assert_eq!(places.available_permits(), 1, "it waits");
+        let _ = poll_once(&meter, || {
+            let _ = meter.interrupted();
+            spin(TICK * 3);
+            take();
+            assert_eq!(meter.interrupted(), Turn::StepAside);
+            assert_eq!(places.available_permits(), 1, "it steps aside");
+            Poll::Pending
+        });
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Provider {
                 border: Arc::new(Border::new(&bound.secrets)),
                 hosts,
                 tick: options.tick,
+                long: Arc::clone(&host.inner.long),
                 limits,
                 stats,
             }),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -25,7 +26,7 @@ use crate::text::Border;
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a table's element, as counted against the memory limit.
 const TABLE_ELEMENT_BYTES: usize = 8;
-/// How long a call that computes for long leaves its thread.
+/// How long a call that computes for long leaves its thread at least.
 const STEP_ASIDE_TIME: Duration = Duration::from_millis(1);
 /// Core instances of one component. A Rust guest with its adapters has a few; one of componentize-py, whose libraries
 /// are linked when it is made, has more than 12. The pool only counts them; memories and tables have their own bounds.
@@ -43,6 +44,8 @@ pub(crate) struct Grant {
     pub(crate) limits: Limits,
     /// The period of the host's clock.
     pub(crate) tick: Duration,
+    /// Of the host, see [`crate::host::long_places`].
+    pub(crate) long: Arc<Semaphore>,
     pub(crate) stats: Arc<Stats>,
 }
 
@@ -115,7 +118,15 @@ impl CallState {
             Turn::GoOn => Ok(UpdateDeadline::Continue(1)),
             Turn::Yield => Ok(UpdateDeadline::Yield(1)),
             Turn::StepAside => {
-                Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(STEP_ASIDE_TIME))))
+                let (meter, long) = (Arc::clone(&self.meter), Arc::clone(&self.grant.long));
+                let aside = async move {
+                    tokio::time::sleep(STEP_ASIDE_TIME).await;
+                    // It is never closed.
+                    if let Ok(place) = long.acquire_owned().await {
+                        meter.take_place(place);
+                    }
+                };
+                Ok(UpdateDeadline::YieldCustom(1, Box::pin(aside)))
             }
             Turn::End => Err(Exceeded::Cpu.into()),
         }

@@ -378,53 +378,30 @@ pub(crate) async fn run(provider: &Provider, input: &str) -> Result<String, Call
     provider.call(RUN, (input.to_owned(),)).await.map(|(answer,)| answer)
 }
 
-/// Calls that a p99 is taken of: alone, and as many beside an attack.
-const SAMPLES: usize = 200;
-/// Rounds of both. The best one counts: an interruption by another program is no fault of the host.
-const ROUNDS: usize = 5;
+/// Calls of a neighbour beside an attack.
+const CALLS: u32 = 200;
 
-/// How many times as long another plugin's calls take at p99 while `attack` is repeated, and prints it. Both run on the
-/// runtime's workers.
-pub(crate) async fn beside<F>(echo: &Arc<Provider>, attack: impl Fn() -> F, what: &str) -> f64
+/// Makes another plugin's calls while `attack` is repeated, both on the runtime's workers. Panics unless every call is
+/// answered and attacks went on to the end.
+pub(crate) async fn beside<F>(echo: &Arc<Provider>, attack: impl Fn() -> F, what: &str)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let measured = |echo: &Arc<Provider>| {
-        let echo = Arc::clone(echo);
-        tokio::spawn(async move { p99(&echo).await })
-    };
-    let mut best = f64::INFINITY;
-    for _ in 0..ROUNDS {
-        let alone = measured(echo).await.expect("no panic");
-        let (mut attacks, mut during) = (0u32, measured(echo));
-        let during = loop {
-            let mut attacking = tokio::spawn(attack());
-            attacks += 1;
-            tokio::select! {
-                during = &mut during => {
-                    attacking.abort();
-                    let _ = attacking.await;
-                    break during.expect("no panic");
-                }
-                ended = &mut attacking => ended.unwrap_or_else(|error| panic!("{what}: {error}")),
+    let echo = Arc::clone(echo);
+    let mut calls = tokio::spawn(async move {
+        for _ in 0..CALLS {
+            assert_eq!(run(&echo, "x").await, Ok("x".to_owned()));
+        }
+    });
+    loop {
+        let mut attacking = tokio::spawn(attack());
+        tokio::select! {
+            called = &mut calls => {
+                attacking.abort();
+                let _ = attacking.await;
+                return called.unwrap_or_else(|error| panic!("beside one that {what}: {error}"));
             }
-        };
-        let ratio = during.as_secs_f64() / alone.as_secs_f64();
-        eprintln!(
-            "beside one that {what}: p99 {during:?}, alone {alone:?}, {ratio:.2} times; {attacks} attacks"
-        );
-        best = best.min(ratio);
+            ended = &mut attacking => ended.unwrap_or_else(|error| panic!("{what}: {error}")),
+        }
     }
-    best
-}
-
-async fn p99(echo: &Provider) -> std::time::Duration {
-    let mut times = Vec::with_capacity(SAMPLES);
-    for _ in 0..SAMPLES {
-        let begun = std::time::Instant::now();
-        assert_eq!(run(echo, "x").await, Ok("x".to_owned()));
-        times.push(begun.elapsed());
-    }
-    times.sort();
-    times[SAMPLES * 99 / 100]
 }
