@@ -9,7 +9,10 @@ mod commit;
 mod console;
 mod http;
 mod import;
+#[path = "../../core/plugin-host/tests/host/kit.rs"]
+mod kit;
 mod measure;
+mod neighbours;
 mod payments;
 mod payments_staff;
 mod plugin_call;
@@ -36,6 +39,7 @@ fn main() {
             "console" => console::run(),
             "http" => http::run(),
             "import" => import::run(),
+            "neighbours" => neighbours::run(),
             "payments" => payments::run(),
             "plugin-call" => plugin_call::run(),
             "reload" => reload::run(),

@@ -3,16 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chelseru_domain::clock::SystemClock;
 use chelseru_domain::operator::audit::AuditQuery;
 use chelseru_plugin_host::CALL_ERRORS;
 use chelseru_simulator::Simulator;
+use chelseru_tests::hostile::{ATTACKS, Attacking, COMPILES_FOR_LONG, changed, heavy, section, slow};
 use chelseru_tests::{Answer, PATIENCE, TestGateway, client, folder, is_operators, process, replace};
 use serde_json::{Value, json};
 
@@ -133,69 +133,6 @@ async fn gone(compilers: &BTreeSet<u32>) {
     }
 }
 
-fn leb(out: &mut Vec<u8>, mut value: usize) {
-    loop {
-        let byte = (value & 0x7f) as u8;
-        value >>= 7;
-        out.push(if value == 0 { byte } else { byte | 0x80 });
-        if value == 0 {
-            return;
-        }
-    }
-}
-
-fn section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
-    out.push(id);
-    leb(out, content.len());
-    out.extend_from_slice(content);
-}
-
-/// A component of one core module.
-fn component(sections: &[(u8, Vec<u8>)]) -> Vec<u8> {
-    let mut module = b"\0asm\x01\0\0\0".to_vec();
-    for (id, content) in sections {
-        section(&mut module, *id, content);
-    }
-    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    section(&mut component, 1, &module);
-    component
-}
-
-/// Takes minutes of CPU to compile: many functions of many loads and stores, in 15 MiB.
-fn slow() -> Vec<u8> {
-    // i32.store(p, i32.load(p) + p * 3)
-    let step = [0x20, 0, 0x20, 0, 0x28, 2, 0, 0x20, 0, 0x41, 3, 0x6c, 0x6a, 0x36, 2, 0];
-    let mut body = vec![0];
-    body.extend_from_slice(&step.repeat(1000));
-    body.push(0x0b);
-    let count = (15 << 20) / (body.len() + 8);
-    let (mut types, mut code) = (Vec::new(), Vec::new());
-    leb(&mut types, count);
-    types.resize(types.len() + count, 0);
-    leb(&mut code, count);
-    for _ in 0..count {
-        leb(&mut code, body.len());
-        code.extend_from_slice(&body);
-    }
-    // One type (i32) -> (), the functions, one page of memory, the code.
-    component(&[(1, vec![1, 0x60, 1, 0x7f, 0]), (3, types), (5, vec![1, 0, 1]), (10, code)])
-}
-
-/// Takes several times as much memory to compile as it is large.
-fn heavy(bytes: usize) -> Vec<u8> {
-    let mut data = vec![1, 0, 0x41, 0, 0x0b];
-    leb(&mut data, bytes);
-    data.resize(data.len() + bytes, b'x');
-    component(&[(5, vec![1, 0, 0x80, 0x20]), (11, data)])
-}
-
-/// The same plugin with other bytes: a custom section more.
-fn changed(plugin: &[u8], name: u8) -> Vec<u8> {
-    let mut plugin = plugin.to_vec();
-    section(&mut plugin, 0, &[1, name]);
-    plugin
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compilation_is_shown_overtaken_bounded_and_dies_with_the_gateway() {
     let gateway = Process::start("[plugins]\ncompile_seconds = 3600\n");
@@ -268,114 +205,36 @@ async fn compiling_past_its_memory_ends_the_compiler_and_nothing_else() {
     assert_eq!((&mine(&status)["state"], &mine(&status)["last_error"]), (&json!("serving"), &Value::Null));
 }
 
-/// What p99 may grow by. Whoever waits for a compilation, a pipe or a copy waits for seconds, which is hundreds of
-/// times as long as a request.
-const RATIO_MAX: f64 = 20.0;
-/// Ratios below this end the measurement: what is above may be another program's fault.
-const RATIO_GOOD: f64 = 1.2;
-const ROUNDS: usize = 6;
-const SAMPLES: usize = 100;
-
-async fn p99<F: Future<Output = ()>>(mut call: impl FnMut() -> F) -> f64 {
-    let mut times = Vec::with_capacity(SAMPLES);
-    for _ in 0..SAMPLES {
-        let begun = Instant::now();
-        call().await;
-        times.push(begun.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    times[SAMPLES * 99 / 100]
-}
-
-/// Something that goes on in the plugins folder until it is told to stop.
-type Attack = fn(&Path, &[u8], &AtomicBool);
-
-fn is_over(over: &AtomicBool) -> bool {
-    std::thread::sleep(Duration::from_millis(20));
-    over.load(Ordering::SeqCst)
-}
-
-fn compile_for_long(plugins: &Path, _: &[u8], over: &AtomicBool) {
-    replace(&plugins.join("mine.wasm"), &slow());
-    while !is_over(over) {}
-}
-
-fn refuse_again_and_again(plugins: &Path, good: &[u8], over: &AtomicBool) {
-    for end in (0..good.len()).rev() {
-        replace(&plugins.join("mine.wasm"), &good[..end]);
-        if is_over(over) {
-            return;
-        }
-    }
-}
-
-fn copy_slowly(plugins: &Path, good: &[u8], over: &AtomicBool) {
-    let mut file = fs::File::create(plugins.join("mine.wasm")).expect("writable");
-    for byte in good {
-        file.write_all(&[*byte]).expect("written");
-        if is_over(over) {
-            return;
-        }
-    }
-}
-
-fn put_what_is_no_plugin(plugins: &Path, _: &[u8], over: &AtomicBool) {
-    let (pipe, huge) = (plugins.join("pipe.wasm"), plugins.join("huge.wasm"));
-    while !is_over(over) {
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
-        assert!(made.success());
-        fs::File::create(&huge).and_then(|file| file.set_len(20 << 30)).expect("a sparse file");
-        is_over(over);
-        fs::remove_file(&pipe).expect("there");
-        // Not only beside the plugin, but in its place.
-        fs::rename(&huge, plugins.join("mine.wasm")).expect("renamed");
-    }
-}
-
-const ATTACKS: [(&str, Attack); 4] = [
-    ("a component that compiles for long", compile_for_long),
-    ("a component that is refused again and again", refuse_again_and_again),
-    ("a slow copy", copy_slowly),
-    ("a pipe and a file of 20 GiB", put_what_is_no_plugin),
-];
+/// Calls of each neighbour while something goes on in the plugins folder.
+const CALLS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_other_plugins_do_not_notice_what_happens_in_the_plugins_folder() {
     let gateway = Process::start("[plugins]\ncompile_seconds = 3600\n");
     let good = fs::read(gateway.plugin("mine.wasm")).expect("a plugin");
     let plugins = gateway.dir.path().join("data/plugins");
-    let health = || async {
-        assert_eq!(gateway.get("/health/").await.status, 200);
-    };
     for (number, (what, attack)) in ATTACKS.into_iter().enumerate() {
-        let mut best = [f64::INFINITY; 2];
-        for round in 0..ROUNDS {
-            let alone = [p99(health).await, p99(|| gateway.call_a_plugin()).await];
-            let over = Arc::new(AtomicBool::new(false));
-            let attacking = std::thread::spawn({
-                let (plugins, good, over) = (plugins.clone(), good.clone(), over.clone());
-                move || attack(&plugins, &good, &over)
-            });
-            let during = [p99(health).await, p99(|| gateway.call_a_plugin()).await];
-            over.store(true, Ordering::SeqCst);
-            attacking.join().expect("no panic");
-            for ((best, during), alone) in best.iter_mut().zip(during).zip(alone) {
-                *best = best.min(during / alone);
-            }
-            eprintln!("beside {what}: p99 of health and calls {during:.4?} s, alone {alone:.4?} s");
-            // What serves now is known again before the next round.
-            let name = (number * ROUNDS + round) as u8;
-            replace(&plugins.join("mine.wasm"), &changed(&good, name));
-            let serves = |status: &Value| {
-                mine(status)["state"] == "serving" && status["plugins"]["compiling"] == json!([])
-            };
-            gateway.wait_for("the plugin again", serves).await;
-            if best.iter().all(|ratio| *ratio <= RATIO_GOOD) {
-                break;
-            }
+        let attack = Attacking::start(attack, &plugins, &good);
+        // A good component compiles within its calls; the one that takes minutes holds nobody up.
+        let is_long = what == COMPILES_FOR_LONG;
+        if is_long {
+            gateway
+                .wait_for("a compilation", |status| status["plugins"]["compiling"] == json!(["MINE"]))
+                .await;
         }
-        eprintln!("beside {what}: p99 of health {:.2} times, of calls {:.2} times", best[0], best[1]);
-        assert!(best.iter().all(|ratio| *ratio <= RATIO_MAX), "beside {what}: {best:?}");
+        for _ in 0..CALLS {
+            assert_eq!(gateway.get("/health/").await.status, 200, "beside {what}");
+            gateway.call_a_plugin().await;
+        }
+        let status = gateway.get("/status/").await.body;
+        assert!(!is_long || status["plugins"]["compiling"] == json!(["MINE"]), "beside {what}: {status:#}");
+        attack.end();
+        // What serves now is known again before the next one.
+        replace(&plugins.join("mine.wasm"), &changed(&good, number as u8));
+        let serves = |status: &Value| {
+            mine(status)["state"] == "serving" && status["plugins"]["compiling"] == json!([])
+        };
+        gateway.wait_for("the plugin again", serves).await;
     }
 }
 

@@ -28,6 +28,7 @@ pub mod django;
 #[cfg(unix)]
 pub mod faults;
 pub mod nginx;
+pub mod hostile;
 pub mod process;
 pub mod socket;
 mod spec;
