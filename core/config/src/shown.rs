@@ -141,7 +141,10 @@ fn visit_value(value: &mut Value, path: &mut Vec<String>, visit: &mut dyn FnMut(
                 path.pop();
             }
         }
-        Value::String(text) if is_secret(path, text.value()) => visit(&path.join("."), value),
+        // What stands for a hidden value does not say why it was hidden: an address with a user has one no more.
+        Value::String(text) if text.value() == HIDDEN || is_secret(path, text.value()) => {
+            visit(&path.join("."), value)
+        }
         Value::Integer(_) | Value::Float(_) if in_settings(path) && has_secret_name(path) => {
             visit(&path.join("."), value);
         }
@@ -257,6 +260,11 @@ secret_previous = "whsec_before"
         let moved = shown.replace("[provider.ONE.settings]", "[provider.FOUR.settings]");
         assert_eq!(restore_secrets(&moved, FILE), Err("provider.FOUR.settings.api_key".to_owned()));
         assert_eq!(restore_secrets("[sms", FILE), Ok("[sms".to_owned()));
+        for address in ["postgres://app:pw@db/app", "host=db user=app password=pw"] {
+            let file = format!("[store]\nurl = \"{address}\"\n");
+            let shown = hide_secrets(&file).expect("TOML");
+            assert_eq!(restore_secrets(&shown, &file), Ok(file));
+        }
     }
 
     #[test]
