@@ -81,5 +81,6 @@ mod sms_shield;
 mod socket_conformance;
 #[cfg(unix)]
 mod survive;
+mod tls;
 mod token_keys;
 mod webhooks;

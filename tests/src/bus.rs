@@ -6,6 +6,11 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use crate::PATIENCE;
+use crate::certificate::Certificate;
+
+/// Of a server with TLS, in its folder.
+const CERTIFICATE: &str = "server.pem";
+const KEY: &str = "server.key";
 
 /// The installed server program, by name.
 static PROGRAM: LazyLock<Option<&'static str>> = LazyLock::new(|| {
@@ -27,23 +32,41 @@ pub struct BusServer {
     child: Child,
     port: u16,
     folder: tempfile::TempDir,
+    tls: bool,
 }
 
 impl BusServer {
     /// `None`, said in one line, where no server is installed.
     pub fn start() -> Option<BusServer> {
-        let program = (*PROGRAM)?;
+        BusServer::start_in(tempfile::tempdir().expect("a folder"), false)
+    }
+
+    /// Like [`BusServer::start`], with TLS only, by this certificate.
+    pub fn start_with_tls(certificate: &Certificate) -> Option<BusServer> {
         let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(CERTIFICATE), &certificate.pem).expect("a file");
+        std::fs::write(folder.path().join(KEY), &certificate.key).expect("a file");
+        BusServer::start_in(folder, true)
+    }
+
+    fn start_in(folder: tempfile::TempDir, tls: bool) -> Option<BusServer> {
+        let program = (*PROGRAM)?;
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a free port").port();
-        let child = run(program, folder.path(), port);
-        let server = BusServer { child, port, folder };
+        let child = run(program, folder.path(), port, tls);
+        let server = BusServer { child, port, folder, tls };
         server.wait_until_reached();
         Some(server)
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        self.url_at("127.0.0.1")
+    }
+
+    /// Its address under another name of this machine.
+    pub fn url_at(&self, host: &str) -> String {
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        format!("{scheme}://{host}:{}/", self.port)
     }
 
     /// Ends it, like a crash.
@@ -55,7 +78,7 @@ impl BusServer {
     /// Starts it again at the same address.
     pub fn restart(&mut self) {
         self.kill();
-        self.child = run((*PROGRAM).expect("it was started"), self.folder.path(), self.port);
+        self.child = run((*PROGRAM).expect("it was started"), self.folder.path(), self.port, self.tls);
         self.wait_until_reached();
     }
 
@@ -80,9 +103,28 @@ impl Drop for BusServer {
     }
 }
 
-fn run(program: &str, folder: &std::path::Path, port: u16) -> Child {
+fn run(program: &str, folder: &std::path::Path, port: u16, tls: bool) -> Child {
+    let port = port.to_string();
+    let listen: &[&str] = match tls {
+        false => &["--port", &port],
+        true => &[
+            "--port",
+            "0",
+            "--tls-port",
+            &port,
+            "--tls-cert-file",
+            CERTIFICATE,
+            "--tls-key-file",
+            KEY,
+            "--tls-ca-cert-file",
+            CERTIFICATE,
+            "--tls-auth-clients",
+            "no",
+        ],
+    };
     Command::new(program)
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(listen)
+        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .current_dir(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 pub mod browser;
 pub mod bucket;
 pub mod bus;
+pub mod certificate;
 pub mod chromium;
 mod code;
 pub mod django;
 #[cfg(unix)]
 pub mod faults;
-pub mod nginx;
 pub mod hostile;
+pub mod nginx;
 pub mod process;
 pub mod socket;
 mod spec;

@@ -42,7 +42,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use bus::Bus;
+pub use bus::{Bus, BusPlace};
 pub use chat::Chat;
 pub use edit::{KeyChange, changes, is_of_machine, with_changes};
 pub use files::{BucketPlace, Files, FilesPlace, FilesStore, S3};
@@ -115,6 +115,7 @@ impl Config {
         note(self.store.engine != next.store.engine, "store.engine");
         note(self.store.url != next.store.url, "store.url");
         note(self.bus.url != next.bus.url, "bus.url");
+        note(self.bus.ca_file != next.bus.ca_file, "bus.ca_file");
         note(self.store.connections_max != next.store.connections_max, "store.connections_max");
         note(self.files.store != next.files.store, "files.store");
         note(self.files.s3 != next.files.s3, "files.s3");

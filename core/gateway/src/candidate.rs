@@ -60,9 +60,7 @@ impl Candidate {
         let endpoints = Endpoints::load(&loaded).map_err(&mut note).ok();
         let desired = plugins::desired(&loaded, &ground.plugins_dir).map_err(&mut note).unwrap_or_default();
         let public = loaded.public_sandbox();
-        loaded.store_place().map_err(&mut note).ok();
-        loaded.bus_url().map_err(&mut note).ok();
-        loaded.files_place().map_err(&mut note).ok();
+        loaded.start_sources().map_err(&mut note).ok();
         let prepared = ground.registry.prepare(&desired).await;
         note(match occasion {
             Occasion::Start => plugins::problems(&loaded.source, prepared.start_refusals()),

@@ -15,12 +15,13 @@ use chelseru_domain::chat::Others;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::operator::Meter;
 use chelseru_domain::secret::{KeyUse, MasterKey};
-use chelseru_outbound::bus::{Notes, RedisBus};
+use chelseru_outbound::bus::{BusServer, Notes, RedisBus};
 use chelseru_plugin_host::{ProviderStatus, Registry};
 use chelseru_store::{Node, NodeFacts, Store, StoreError, Task};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::config::BusPlace;
 use crate::edits::EditStatus;
 use crate::operator::metrics::Metrics;
 
@@ -115,12 +116,13 @@ impl Nodes {
 
     /// Connects to the bus. Also returns the notes that arrive.
     ///
-    /// Errors: a text for the operator when the address is wrong.
-    pub(crate) fn connect(url: &str, key: &MasterKey) -> Result<(Nodes, Notes), String> {
+    /// Errors: a text for the operator when the address is wrong, or its authorities are no certificates.
+    pub(crate) fn connect(bus: &BusPlace, key: &MasterKey) -> Result<(Nodes, Notes), String> {
         let me = NodeId(uuid::Uuid::new_v4().as_u128());
         let deployment = blake3::hash(key.derive(KeyUse::Bus).expose()).to_hex();
-        let (bus, notes) =
-            RedisBus::open(url, me, &deployment[..16]).map_err(|error| format!("bus.url {error}"))?;
+        let server = BusServer { url: &bus.url, authorities: bus.authorities.as_deref() };
+        let opened = RedisBus::open(&server, me, &deployment[..16]);
+        let (bus, notes) = opened.map_err(|error| error.to_string())?;
         Ok((Nodes { bus: Some(bus), ..Nodes::alone() }, notes))
     }
 

@@ -101,7 +101,7 @@ impl Server {
         let config_file = loaded.source.path.clone();
         let ground = Ground::open(&loaded.config, &config_file, options.compiler.clone())?;
         let machine = machine::warnings(&loaded);
-        let (place, bus_url) = (loaded.store_place(), loaded.bus_url());
+        let (place, bus) = (loaded.store_place(), loaded.bus_place());
         let files = files::choose(&loaded, &ground.data_dir);
         let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default(), Occasion::Start).await;
         let candidate = candidate.map_err(|problems| problems.to_string())?;
@@ -114,8 +114,8 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let place = place.map_err(|problems| problems.to_string())?;
-        let bus_url = bus_url.map_err(|problems| problems.to_string())?;
-        let store = database::open(&place, &config, &ground.data_dir, bus_url.is_some()).await;
+        let bus = bus.map_err(|problems| problems.to_string())?;
+        let store = database::open(&place, &config, &ground.data_dir, bus.is_some()).await;
         let store = store.map_err(|error| error.to_string())?;
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         import::sweep(&ground.data_dir, files.bucket(), &store).await?;
@@ -128,9 +128,9 @@ impl Server {
         money::warn_of_orphans(candidate.gateways(), &store).await;
         store.events_want(candidate.wants_events()).await.map_err(|error| error.to_string())?;
 
-        let (nodes, notes) = match bus_url {
+        let (nodes, notes) = match bus {
             None => (Nodes::alone(), None),
-            Some(url) => Nodes::connect(&url, &ground.key).map(|(nodes, notes)| (nodes, Some(notes)))?,
+            Some(bus) => Nodes::connect(&bus, &ground.key).map(|(nodes, notes)| (nodes, Some(notes)))?,
         };
         let files = files.place;
         let opened = Opened { clock: options.clock.clone(), store, files, address, door, config_file, nodes };

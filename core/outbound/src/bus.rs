@@ -17,7 +17,7 @@ use chelseru_domain::bus::{Bus, NodeId, Note};
 use chelseru_domain::chat::RoomId;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, timeout};
 
@@ -40,6 +40,9 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How long a new watcher waits for its room's channel.
 const READY_WAIT: Duration = Duration::from_secs(1);
 
+/// How a certificate begins in PEM (RFC 7468).
+const PEM_HEAD: &str = "-----BEGIN CERTIFICATE-----";
+
 /// Notes of other gateways, with their senders.
 pub type Notes = mpsc::Receiver<(NodeId, Note)>;
 
@@ -60,10 +63,23 @@ pub struct RedisBus {
     prefix: String,
 }
 
-/// Why an address is refused.
+/// The server of a bus.
+pub struct BusServer<'a> {
+    pub url: &'a str,
+    /// Accepted authorities in PEM for `rediss://`; `None` for those of the system.
+    pub authorities: Option<&'a [u8]>,
+}
+
+/// Why a server is refused before anything is asked of it.
 #[derive(Debug, thiserror::Error)]
-#[error("is no address of a Valkey or Redis server: {0}; write redis://HOST:PORT/, or rediss:// for TLS")]
-pub struct NoAddress(String);
+pub enum NoServer {
+    #[error(
+        "bus.url is no address of a Valkey or Redis server: {0}; write redis://HOST:PORT/, or rediss:// for TLS"
+    )]
+    Address(String),
+    #[error("bus.ca_file holds no certificates in PEM: {0}")]
+    Authorities(String),
+}
 
 impl RedisBus {
     /// A bus that connects in the background, and the notes of the other gateways. `deployment` is the same for all
@@ -72,10 +88,13 @@ impl RedisBus {
     ///
     /// # Errors
     ///
-    /// [`NoAddress`]; without a connection there is no error but a bus that is down.
-    pub fn open(url: &str, me: NodeId, deployment: &str) -> Result<(Arc<RedisBus>, Notes), NoAddress> {
-        let info = url.into_connection_info().map_err(|error| NoAddress(error.to_string()))?;
-        let client = Client::open(info).map_err(|error| NoAddress(error.to_string()))?;
+    /// [`NoServer`]; without a connection there is no error but a bus that is down.
+    pub fn open(
+        server: &BusServer<'_>,
+        me: NodeId,
+        deployment: &str,
+    ) -> Result<(Arc<RedisBus>, Notes), NoServer> {
+        let client = client(server)?;
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let (notes, taken) = mpsc::channel(QUEUE_MAX);
         let bus = Arc::new(RedisBus {
@@ -134,6 +153,43 @@ impl RedisBus {
             );
         }
     }
+}
+
+fn client(server: &BusServer<'_>) -> Result<Client, NoServer> {
+    let no_address = |error: redis::RedisError| NoServer::Address(error.to_string());
+    let info = server.url.into_connection_info().map_err(no_address)?;
+    match server.authorities {
+        None => Client::open(info).map_err(no_address),
+        // The library takes a file without any, and then trusts nobody.
+        Some(pem) if !String::from_utf8_lossy(pem).contains(PEM_HEAD) => {
+            Err(NoServer::Authorities(format!("it lacks {PEM_HEAD}")))
+        }
+        Some(pem) => {
+            let trusted = TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) };
+            Client::build_with_tls(info, trusted).map_err(|error| NoServer::Authorities(error.to_string()))
+        }
+    }
+}
+
+fn is_tls(client: &Client) -> bool {
+    matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
+}
+
+/// One sentence: why the server is not reached, and what to do where that is known.
+fn reason(error: &redis::RedisError) -> String {
+    let text = error.to_string();
+    // The library keeps the text of what happened inside TLS, and no type.
+    let authority = "set bus.ca_file to the certificate of the authority that signed the server's";
+    let cure = [
+        ("UnknownIssuer", authority),
+        ("BadSignature", authority),
+        ("not valid for name", "use the host name that the server's certificate has in bus.url"),
+        ("expired", "renew the certificate of the server"),
+        ("NOAUTH", "bus.url needs the password: redis://USER:PASSWORD@HOST:PORT/"),
+        ("WRONGPASS", "check the user and the password in bus.url"),
+    ];
+    let cure = cure.iter().find(|(sign, _)| text.contains(sign));
+    cure.map_or_else(|| text.clone(), |(_, cure)| format!("{text}; {cure}"))
 }
 
 #[async_trait]
@@ -240,7 +296,10 @@ async fn listen(bus: Arc<RedisBus>, client: Client, notes: mpsc::Sender<(NodeId,
             }
             failed if !is_told => {
                 let reason = match failed {
-                    Ok(Err(error)) => error.to_string(),
+                    Ok(Err(error)) => reason(&error),
+                    _ if is_tls(&client) => "it does not answer, as one that speaks no TLS at this port; \
+                                             check the port in bus.url, or write redis://"
+                        .to_owned(),
                     _ => "it does not answer".to_owned(),
                 };
                 tracing::error!(reason, "the bus to other gateways cannot be reached; it is tried again");
@@ -329,8 +388,15 @@ mod tests {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let _inside = runtime.enter();
-            let refused = RedisBus::open(wrong, NodeId(1), "d").err().expect(wrong).to_string();
+            let server = BusServer { url: wrong, authorities: None };
+            let refused = RedisBus::open(&server, NodeId(1), "d").err().expect(wrong).to_string();
             assert!(refused.contains("redis://HOST:PORT/"), "{refused}");
         }
+    }
+    #[test]
+    fn authorities_that_are_no_certificates_are_refused() {
+        let server = BusServer { url: "rediss://localhost/", authorities: Some(b"no certificate") };
+        let refused = client(&server).expect_err("refused").to_string();
+        assert!(refused.starts_with("bus.ca_file holds no certificates"), "{refused}");
     }
 }

@@ -66,7 +66,7 @@ impl Server {
             "{}/pg_basebackup -h {folder} -p {port} -U owner -D data -R --no-sync -c fast",
             bin.display()
         );
-        let standby = Server::start_as(&bin, &copy);
+        let standby = Server::start_as(&bin, &copy, None);
         self.run("alter system set synchronous_standby_names = '*'");
         self.run("select pg_reload_conf()");
         let until = Instant::now() + PATIENCE;
@@ -86,17 +86,39 @@ impl Server {
         self.run("select pg_reload_conf()");
     }
 
+    /// A server of one test that offers TLS with this certificate and key, in PEM. The user is `owner`, the password
+    /// that of [`Server::url`].
+    pub fn with_tls(certificate: &str, key: &str) -> Option<Server> {
+        server()?;
+        let server = Server::start_with(&installed()?, Some((certificate, key)));
+        server.run("alter role owner password 'pass-word'");
+        Some(server)
+    }
+
     fn start(bin: &Path) -> Server {
+        Server::start_with(bin, None)
+    }
+
+    fn start_with(bin: &Path, tls: Option<(&str, &str)>) -> Server {
         let init = format!(
             "{}/initdb -U owner -E UTF8 --locale=C --auth-local=trust --auth-host=scram-sha-256 --no-sync -D data",
             bin.display()
         );
-        Server::start_as(bin, &init)
+        Server::start_as(bin, &init, tls)
     }
 
     /// `make` is the command that makes the folder `data`.
-    fn start_as(bin: &Path, make: &str) -> Server {
+    fn start_as(bin: &Path, make: &str, tls: Option<(&str, &str)>) -> Server {
         let folder = tempfile::Builder::new().prefix("chelseru-pg-").tempdir().expect("a folder").keep();
+        if let Some((certificate, key)) = tls {
+            std::fs::write(folder.join("server.crt"), certificate).expect("a file");
+            std::fs::write(folder.join("server.key"), key).expect("a file");
+        }
+        // The server wants a key that is its own and closed to others.
+        let (keep, ssl) = match tls {
+            Some(_) => (" && install -m 600 server.crt server.key data", "-c ssl=on"),
+            None => ("", ""),
+        };
         if is_root() {
             // The server refuses to run as root.
             let owned = Command::new("chown").arg("postgres").arg(&folder).status();
@@ -104,10 +126,10 @@ impl Server {
         }
         let port = free_port();
         let script = format!(
-            "cd {folder} && {make} >log 2>&1 || exit 1
+            "cd {folder} && {make} >log 2>&1{keep} || exit 1
              start() {{
                  {bin}/postgres -D data -k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
-                     -c max_connections=400 -c shared_buffers=32MB -c autovacuum=off >>log 2>&1 &
+                     -c max_connections=400 -c shared_buffers=32MB -c autovacuum=off {ssl} >>log 2>&1 &
                  server=$!
              }}
              start

@@ -86,6 +86,18 @@ fn not_utf8(path: &Path, bytes: &[u8], error: &std::str::Utf8Error) -> Problems 
 }
 
 impl Loaded {
+    /// Reads what only a start uses: the addresses and keys of the store, the bus and the bucket. A reload that accepts
+    /// a file without them would leave a gateway that does not start again.
+    ///
+    /// # Errors
+    ///
+    /// Every source that is missing or holds no address.
+    pub fn start_sources(&self) -> Result<(), Problems> {
+        let read = [self.store_place().err(), self.bus_place().err(), self.files_place().err()];
+        let problems: Vec<_> = read.into_iter().flatten().flat_map(|problems| problems.0).collect();
+        if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+    }
+
     pub fn resolve(&self, source: &SettingSource) -> Result<String, String> {
         resolve_setting(source, &self.source.path)
     }

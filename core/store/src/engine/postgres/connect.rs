@@ -47,6 +47,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Address {
     config: Config,
     tls: MakeRustlsConnect,
+    /// The file of the accepted authorities; `None` for those of the system.
+    roots: Option<String>,
 }
 
 /// Without the password.
@@ -106,7 +108,7 @@ impl Address {
         let own = config.get_options().map(|own| format!("{own} ")).unwrap_or_default();
         config.options(format!("{own}{settings}"));
         let connector = connector(tls.roots.as_deref())?;
-        Ok(Address { config, tls: connector })
+        Ok(Address { config, tls: connector, roots: tls.roots })
     }
 
     /// A connection of its own, outside the pool, and the task that drives it on the runtime. The task ends with the
@@ -164,13 +166,89 @@ impl Address {
                  run: grant create, connect on database {database:?} to {user:?}",
                 reason(error)
             ),
-            _ => {
-                let reason = format!("the database at {self} cannot be reached: {}", reason(error));
-                return StoreError::Unavailable { reason };
-            }
+            _ => match distrust(error) {
+                Some(distrust) => {
+                    format!("the database at {self} cannot be reached over TLS: {}", self.cure(&distrust))
+                }
+                None => {
+                    let reason = format!("the database at {self} cannot be reached: {}", reason(error));
+                    return StoreError::Unavailable { reason };
+                }
+            },
         };
         StoreError::Database { reason: cure }
     }
+
+    /// What to do about a connection that is not trusted.
+    fn cure(&self, distrust: &Distrust) -> String {
+        match distrust {
+            Distrust::NoTls => {
+                "the server offers none; set ssl = on in its postgresql.conf, or sslmode=disable in \
+                                store.url if nobody can listen on the way"
+                    .to_owned()
+            }
+            Distrust::Issuer => format!(
+                "its certificate is not signed by {}; set sslrootcert=FILE in store.url to the certificate of the \
+                 authority that signed it",
+                self.roots
+                    .as_deref()
+                    .map_or("an authority of this system".to_owned(), |file| format!("{file:?}"))
+            ),
+            Distrust::Name => {
+                "its certificate is for another host; use the host name that the certificate has in \
+                               store.url, or give the server a certificate for this one"
+                    .to_owned()
+            }
+            Distrust::Other(reason) => format!("{reason}; renew or replace the certificate of the server"),
+        }
+    }
+}
+
+/// Why a connection is not trusted. Trying again does not help.
+#[derive(Debug, PartialEq, Eq)]
+enum Distrust {
+    /// The server speaks no TLS.
+    NoTls,
+    /// No accepted authority signed the certificate.
+    Issuer,
+    /// The certificate is of another host.
+    Name,
+    /// The certificate is refused for another reason, such as its age.
+    Other(String),
+}
+
+/// The reason in an error of connecting, if trust is the reason.
+fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
+    use rustls::CertificateError as Refused;
+
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // An `io::Error` names its inner error's source as its own, and not the inner error.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = inner.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref());
+        match found {
+            Some(rustls::Error::InvalidCertificate(
+                Refused::UnknownIssuer | Refused::BadSignature | Refused::InvalidPurpose,
+            )) => {
+                return Some(Distrust::Issuer);
+            }
+            Some(rustls::Error::InvalidCertificate(
+                Refused::NotValidForName | Refused::NotValidForNameContext { .. },
+            )) => {
+                return Some(Distrust::Name);
+            }
+            Some(other @ rustls::Error::InvalidCertificate(_)) => {
+                return Some(Distrust::Other(other.to_string()));
+            }
+            _ => {}
+        }
+        // The client library has a text for it and no type.
+        if error.to_string() == "server does not support TLS" {
+            return Some(Distrust::NoTls);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The bounded pool. It opens connections when they are needed, and drops broken ones.
