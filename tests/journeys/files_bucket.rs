@@ -236,6 +236,65 @@ async fn a_bucket_that_is_away_refuses_files_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn how_the_bucket_does_is_in_the_status_and_the_metrics() {
+    let Some(server) = BucketServer::start() else { return };
+    let street = Street::open(&server.config()).await;
+    let gateway = &street.gateway;
+    let place = format!("{}/{BUCKET}/shop/", server.endpoint());
+    let files = async || gateway.status().await["files"].clone();
+    let ready = async || gateway.get("/ready/", None).await;
+    assert_eq!(files().await, json!({"place": place, "state": "ok", "error": null}));
+    assert_eq!(street.upload(1, "a.bin", b"bytes").await.status, 201);
+    server.set(Mode::Fail);
+    assert_eq!(street.upload(1, "b.bin", b"bytes").await.status, 503);
+    let told = files().await;
+    assert_eq!(told["state"], "away", "{told}");
+    assert!(told["error"].as_str().is_some_and(|error| error.contains("503")), "{told}");
+    let ready_now = ready().await;
+    assert_eq!((ready_now.status, &ready_now.body), (200, &json!({"status": "degraded"})));
+    let metrics = gateway.get("/metrics/", None).await.text;
+    for line in [
+        "chelseru_bucket_up 0",
+        "chelseru_bucket_errors_total{kind=\"away\"} 1",
+        "chelseru_bucket_errors_total{kind=\"refused\"} 0",
+        "chelseru_bucket_seconds_count{method=\"put\"}",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    // It is found to be back although nobody asks for a file.
+    server.set(Mode::Serve);
+    gateway.wait_for("the bucket", |status| status["files"]["state"] == "ok").await;
+    assert_eq!(ready().await.body, json!({"status": "ok"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_does_not_hang_with_the_bucket() {
+    let Some(server) = BucketServer::start() else { return };
+    let gateway = TestGateway::start(&server.config()).await;
+    server.hang();
+    let dir = gateway.dir.path().to_owned();
+    let doctor = tokio::task::spawn_blocking(move || process::run(&dir, &["doctor"])).await;
+    let doctor = doctor.expect("no panic");
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(!doctor.status.success() && said.contains("does not answer within 10 s"), "{said}");
+    assert_eq!(gateway.status().await["files"]["state"], "away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_refuses_a_bucket_with_which_a_start_would_be_refused() {
+    let Some(server) = BucketServer::start() else { return };
+    let gateway = TestGateway::start(&server.config()).await;
+    let quoted = format!("\"{SECRET_KEY}\"");
+    gateway.edit_config(&server.config().replace(&quoted, "{ env = \"CHELSERU_NO_SUCH\" }"));
+    let refused = |status: &Value| {
+        status["config"]["last_error"].as_str().is_some_and(|error| {
+            error.contains("files.s3.secret_key") && error.contains("CHELSERU_NO_SUCH is not set")
+        })
+    };
+    gateway.wait_for("the refusal", refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_hangs_answers_in_time_and_leaves_no_copy_behind() {
     let Some(server) = BucketServer::start() else { return };
     let street = Street::open(&server.config()).await;

@@ -164,6 +164,7 @@ async fn try_config(
 ) -> Result<Option<Vec<String>>, Problems> {
     let bytes = settled(file).await?;
     let mut loaded = Config::parse_bytes(file, bytes)?;
+    loaded.start_sources()?;
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);

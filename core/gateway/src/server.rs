@@ -326,6 +326,7 @@ impl Opened {
         let contacts = ground.key.derive(KeyUse::Contacts);
         let (chat, stored) = ChatService::new(store.clone(), clock.clone(), config.chat.rules(), contacts);
         let chat = Arc::new(chat);
+        files.measure_by(metrics.as_ref());
         let node = nodes.is_shared().then(|| nodes::mark(&ground.data_dir));
         let key = ground.key.derive(KeyUse::FileLinks);
         let files = FileStore::open(&ground.data_dir, files, chat.clone(), key, node.as_deref()).await?;

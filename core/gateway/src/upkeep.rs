@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chelseru_domain::files::place::PlaceState;
 use chelseru_store::Task;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,10 @@ pub(crate) async fn upkeep(app: Arc<App>, stop: CancellationToken) {
         trends(&app).await;
         if let Err(error) = app.live().identity.flush_last_seen().await {
             tracing::warn!(%error, "last-seen times could not be stored");
+        }
+        if app.files.place_state() != PlaceState::Serves {
+            // Nobody may ask for a file for hours; the state notes the answer.
+            let _ = app.files.probe().await;
         }
         app.files.finish_left().await;
         if !app.nodes.holds(Task::Upkeep) {

@@ -14,6 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use crate::operator::Meter;
+
 /// The bytes of a part of a file, in order. Ends early, or with an error, when the place fails meanwhile.
 pub type Pieces = BoxStream<'static, io::Result<Bytes>>;
 
@@ -34,6 +36,37 @@ pub enum PlaceError {
     Refused(String),
     #[error("disk error: {0}")]
     Disk(#[from] io::Error),
+}
+
+/// How a place does, as its last request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceState {
+    Serves,
+    /// [`PlaceError::Away`], with its text.
+    Away(String),
+    /// [`PlaceError::Refused`], with its text.
+    Refuses(String),
+}
+
+impl PlaceState {
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            PlaceState::Serves => "ok",
+            PlaceState::Away(_) => "away",
+            PlaceState::Refuses(_) => "refused",
+        }
+    }
+
+    /// What is wrong, for operators.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            PlaceState::Serves => None,
+            PlaceState::Away(text) | PlaceState::Refuses(text) => Some(text),
+        }
+    }
 }
 
 /// A part of a file.
@@ -92,10 +125,18 @@ pub trait FilePlace: Send + Sync {
     /// See [`PlaceError`].
     async fn remove(&self, path: &str) -> Result<(), PlaceError>;
 
-    /// Writes, reads and removes a small file of its own.
+    /// Writes, reads and removes a small file of its own. Takes 10 s at most.
     ///
     /// # Errors
     ///
     /// See [`PlaceError`]; the text is for operators.
     async fn probe(&self) -> Result<(), PlaceError>;
+
+    /// How it does. A place on this machine serves: its errors are those of the disk, which the store reports.
+    fn state(&self) -> PlaceState {
+        PlaceState::Serves
+    }
+
+    /// Counts its requests from now on, if it is elsewhere. Called once.
+    fn measure_by(&self, _meter: &dyn Meter) {}
 }

@@ -19,7 +19,6 @@ pub type Labels<'a> = &'a [(&'static str, &'a str)];
 ///
 /// The same name and labels always mean the same metric. Keep the handle where counting is frequent: a look-up hashes
 /// the name and the labels.
-/// up costs a hash of the name and the labels.
 pub trait Meter: Send + Sync {
     fn counter(&self, name: &'static str, labels: Labels<'_>) -> Counter;
 
@@ -128,7 +127,8 @@ pub trait Overview: Send + Sync {
     /// Whether a change was refused since then because too many waited for the disk.
     fn has_refused_since(&self, since: Instant) -> bool;
 
-    /// Whether a configured plugin does not serve as its file is now.
+    /// Whether a configured plugin does not serve as its file is now, or something beside the store is away: the bus,
+    /// the bucket of files.
     fn is_degraded(&self) -> bool;
 
     /// Whether the gateway is stopping.

@@ -93,6 +93,7 @@ async fn prepare(app: &App, file: &Path, text: String) -> Result<ConfigChecked, 
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
     let open = money::open(&app.store, &running.gateways).await.map_err(failed)?;
+    loaded.start_sources().map_err(|problems| refused(&problems))?;
     let candidate = Candidate::prepare(&app.ground, loaded, &open, Occasion::Edit).await;
     let candidate = candidate.map_err(|problems| refused(&problems))?;
     let warnings = candidate.warnings().iter().map(ToString::to_string).collect();

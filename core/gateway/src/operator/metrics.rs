@@ -74,6 +74,8 @@ impl Metrics {
             "chelseru_messages_total",
             "passes over the providers, by the resulting state of the message",
         );
+        describe("chelseru_bucket_requests_total", "requests to the bucket of files, by method");
+        describe("chelseru_bucket_errors_total", "requests to the bucket without success, by kind");
         describe("chelseru_plugin_calls_total", "calls of a provider entry's plugin");
         describe("chelseru_plugin_call_errors_total", "calls without an answer, by kind");
         describe("chelseru_plugin_reload_failures_total", "states of a provider entry that were refused");
@@ -81,11 +83,11 @@ impl Metrics {
             recorder.describe_gauge(KeyName::from_const_str(name), None, text.into());
         };
         store_gauge::ALL.into_iter().for_each(describe_gauge);
-        recorder.describe_histogram(
-            KeyName::from_const_str("chelseru_sms_seconds"),
-            Some(Unit::Seconds),
-            "time a provider took for one message".into(),
-        );
+        let describe_seconds = |name: &'static str, text: &'static str| {
+            recorder.describe_histogram(KeyName::from_const_str(name), Some(Unit::Seconds), text.into());
+        };
+        describe_seconds("chelseru_sms_seconds", "time a provider took for one message");
+        describe_seconds("chelseru_bucket_seconds", "time until the bucket answered a request");
         let counter = |name: &'static str, labels: Labels<'_>| {
             let counter = recorder.register_counter(&key(name, labels), &METADATA);
             Counter::new(move |count| counter.increment(count))

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use chelseru_domain::files::place::PlaceState;
 use chelseru_domain::operator::{Meter, Overview, Storage};
 use chelseru_http::operator::{Backups, Copied};
 use chelseru_outbound::plugins;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::operator::ledger_check::{self, LedgerChecks};
-use crate::operator::{backup, store_watch};
+use crate::operator::{backup, doctor, store_watch};
 use crate::{money, sms};
 
 /// The application as operator routes see it. Holds a weak reference, so it does not keep the gateway alive.
@@ -53,6 +54,10 @@ impl Overview for View {
             app.metrics.gauge("chelseru_user_search_bytes", &[], bytes as f64);
         }
         app.nodes.measure(&app.metrics);
+        if app.live().config.files.bucket().is_some() {
+            let up = app.files.place_state() == PlaceState::Serves;
+            app.metrics.gauge("chelseru_bucket_up", &[], f64::from(u8::from(up)));
+        }
         if let Ok(bytes) = app.chat.file_bytes_total().await {
             app.metrics.gauge("chelseru_files_bytes", &[], bytes as f64);
         }
@@ -72,7 +77,11 @@ impl Overview for View {
     }
 
     fn is_degraded(&self) -> bool {
-        self.app().is_some_and(|app| app.registry.health().is_degraded() || !app.nodes.is_connected())
+        self.app().is_some_and(|app| {
+            app.registry.health().is_degraded()
+                || !app.nodes.is_connected()
+                || app.files.place_state() != PlaceState::Serves
+        })
     }
 
     fn is_stopping(&self) -> bool {
@@ -93,13 +102,18 @@ impl Backups for View {
 async fn status(app: &App) -> Value {
     let (live, plugins) = (app.live(), app.registry.health());
     let (sms, payment) = (sms::status(app).await, money::status(app).await);
-    let config = json!(&*app.reload_status());
+    let (config, files) = (json!(&*app.reload_status()), app.files.place_state());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": app.started.1,
         "uptime_seconds": app.started.0.elapsed().as_secs(),
         "listen": {"server": app.public.to_string(), "operator": app.door.address.to_string()},
         "store": {"healthy": app.is_healthy()},
+        "files": {
+            "place": doctor::place_of_files(&live.config, &app.ground.data_dir),
+            "state": files.as_str(),
+            "error": files.error(),
+        },
         "gateways": app.nodes.status(&app.edits.status()),
         "config": config,
         "sms": sms,

@@ -54,7 +54,8 @@ async fn live(_: Arc<Operator>, _: Request<ByOperator>) -> Answer {
 }
 
 /// `GET ready/`: 503 while clients should go elsewhere. A gateway that lacks a plugin, serves its last good version,
-/// or hears nothing of the others that share its store, still takes clients: 200 with `degraded`.
+/// hears nothing of the others that share its store, or cannot reach the bucket of files, still takes clients: 200 with
+/// `degraded`.
 async fn ready(operator: Arc<Operator>, _: Request<ByOperator>) -> Answer {
     let state = match operator.overview.storage() {
         _ if operator.overview.is_stopping() => "stopping",

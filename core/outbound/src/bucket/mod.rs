@@ -7,6 +7,7 @@
 //! Invariant: keys and presigned addresses appear in no error and no log. Not here: when a file is offered, settled
 //! and removed (`chelseru-http`, `files::store`).
 
+mod health;
 mod request;
 mod send;
 #[cfg(test)]
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chelseru_config::BucketPlace;
-use chelseru_domain::files::place::{FilePlace, Part, Pieces, PlaceError};
+use chelseru_domain::files::place::{FilePlace, Part, Pieces, PlaceError, PlaceState};
+use chelseru_domain::operator::Meter;
 use futures_util::{StreamExt, stream};
 use reqwest::header::{HeaderValue, RANGE};
 use reqwest::{Response, Url};
@@ -27,11 +29,14 @@ use rusty_s3::{Credentials, S3Action, UrlStyle};
 use tokio::fs::File;
 use tokio::time::timeout;
 
+use health::Health;
 use request::{Method, Outgoing};
 use send::Source;
 
 /// Without progress for so long, the store counts as away: no byte sent or received, no answer.
 const IDLE_MAX: Duration = Duration::from_secs(15);
+/// A probe that takes longer counts as one without an answer: somebody waits for it.
+const PROBE_MAX: Duration = Duration::from_secs(10);
 /// How long a presigned address is valid. It is used at once; the rest is for clocks that differ.
 const SIGNED: Duration = Duration::from_secs(600);
 /// A larger file is sent in parts, so that a broken connection costs one part.
@@ -49,6 +54,7 @@ pub struct Bucket {
     /// As operators read it.
     shown: String,
     client: request::Client,
+    health: Health,
 }
 
 impl Bucket {
@@ -65,8 +71,8 @@ impl Bucket {
         let bucket = rusty_s3::Bucket::new(endpoint, style, place.bucket.clone(), place.region.clone());
         let bucket = bucket.map_err(|error| refuse(&error))?;
         let credentials = Credentials::new(place.access_key.clone(), place.secret_key.clone());
-        let client = request::Client::default();
-        Ok(Bucket { bucket, credentials, prefix: place.prefix.clone(), shown, client })
+        let (client, health) = (request::Client::default(), Health::default());
+        Ok(Bucket { bucket, credentials, prefix: place.prefix.clone(), shown, client, health })
     }
 
     /// The name of a file's object.
@@ -152,6 +158,27 @@ impl Bucket {
         }
     }
 
+    /// Writes an object, reads it and removes it.
+    async fn round(&self) -> Result<(), PlaceError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let object = self.object(&format!("probe-{:016x}", u64::from_ne_bytes(random)));
+        let bytes = bytes::Bytes::from_static(b"chelseru writes, reads and removes this object");
+        self.put(&object, &Source::Bytes(bytes.clone())).await?;
+        let answer = self.get(&object, Part::whole(bytes.len() as u64)).await;
+        let read = match answer {
+            Ok(answer) => self.text(answer).await,
+            Err(PlaceError::Missing) => Ok(String::new()),
+            Err(error) => Err(error),
+        };
+        let removed = self.delete(&object).await;
+        if read?.as_bytes() != bytes {
+            let shown = &self.shown;
+            return Err(PlaceError::Refused(format!("{shown}: does not give back what was just written")));
+        }
+        removed
+    }
+
     fn unclear(&self) -> PlaceError {
         PlaceError::Refused(format!("{}: does not answer like an S3-compatible store", self.shown))
     }
@@ -203,22 +230,20 @@ impl FilePlace for Bucket {
     }
 
     async fn probe(&self) -> Result<(), PlaceError> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let object = self.object(&format!("probe-{:016x}", u64::from_ne_bytes(random)));
-        let bytes = bytes::Bytes::from_static(b"chelseru writes, reads and removes this object");
-        self.put(&object, &Source::Bytes(bytes.clone())).await?;
-        let answer = self.get(&object, Part::whole(bytes.len() as u64)).await;
-        let read = match answer {
-            Ok(answer) => self.text(answer).await,
-            Err(PlaceError::Missing) => Ok(String::new()),
-            Err(error) => Err(error),
-        };
-        let removed = self.delete(&object).await;
-        if read?.as_bytes() != bytes {
-            let shown = &self.shown;
-            return Err(PlaceError::Refused(format!("{shown}: does not give back what was just written")));
-        }
-        removed
+        let round = timeout(PROBE_MAX, self.round()).await.unwrap_or_else(|_| {
+            let (shown, seconds) = (&self.shown, PROBE_MAX.as_secs());
+            Err(PlaceError::Away(format!("{shown}: does not answer within {seconds} s")))
+        });
+        // Requests that were dropped noted nothing.
+        self.health.note(&round);
+        round
+    }
+
+    fn state(&self) -> PlaceState {
+        self.health.state()
+    }
+
+    fn measure_by(&self, meter: &dyn Meter) {
+        self.health.measure_by(meter);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use chelseru_domain::files::place::PlaceError;
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue};
@@ -98,9 +98,16 @@ impl Bucket {
         &self,
         outgoing: Outgoing<'_, S>,
     ) -> Result<Response, PlaceError> {
+        let begun = Instant::now();
+        let ended = self.attempts(&outgoing).await;
+        self.health.ended(&outgoing.method, begun.elapsed(), &ended);
+        ended
+    }
+
+    async fn attempts<S: Fn() -> Url>(&self, outgoing: &Outgoing<'_, S>) -> Result<Response, PlaceError> {
         let mut waits = RETRIES.iter();
         loop {
-            match self.attempt(&outgoing).await {
+            match self.attempt(outgoing).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => match waits.next().filter(|_| failed.again) {
                     Some(wait) => sleep(*wait).await,

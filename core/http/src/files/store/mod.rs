@@ -31,7 +31,7 @@ use chelseru_domain::chat::{
 };
 use chelseru_domain::clock::Timestamp;
 use chelseru_domain::erasure::FileBytes;
-use chelseru_domain::files::place::{FilePlace, Part, Pieces, PlaceError};
+use chelseru_domain::files::place::{FilePlace, Part, Pieces, PlaceError, PlaceState};
 use chelseru_domain::ids::UserId;
 use chelseru_domain::secret::SubKey;
 use chelseru_domain::text::name_as_seen;
@@ -212,6 +212,12 @@ impl FileStore {
     ///
     /// # Errors
     ///
+    /// How the place does.
+    #[must_use]
+    pub fn place_state(&self) -> PlaceState {
+        self.place.state()
+    }
+
     /// See [`FileError`].
     pub async fn keep(
         &self,
