@@ -47,6 +47,7 @@ pub(crate) fn file_failure(context: &Context, error: FileError, field: &'static 
             tracing::error!(request.id = %context.id, "files.total_bytes_max is used up");
             detail(StatusCode::INSUFFICIENT_STORAGE, "files_full")
         }
+        FileError::InUse => detail(StatusCode::LOCKED, "upload_locked").retry_after(1),
         FileError::TooManyUploads { own: true } => {
             detail(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads").retry_after(1)
         }

@@ -88,7 +88,7 @@ pub(crate) const ROUTES: &[Route] = &[
                     fields: &[],
                     answers: &[
                         (204, "Upload-Offset is the new one."),
-                        (409, "Upload-Offset is not the current one."),
+                        (409, "Upload-Offset is not the current one, or the upload is at another gateway."),
                         (423, "Another request uses this upload."),
                     ],
                 },
@@ -156,7 +156,7 @@ async fn create(files: Arc<Files>, request: Request<Caller>) -> Answer {
         return Ok(state(reply, &upload, 0, None));
     }
     // An empty file is complete; no request follows.
-    let upload = locked(&files, &upload.id, &request.caller).await?;
+    let upload = locked(&files, &request, &upload.id, &request.caller).await?;
     let (upload, kept) = complete(&files, &request, upload).await?;
     Ok(state(reply, &upload, 0, kept.as_ref()))
 }
@@ -164,7 +164,7 @@ async fn create(files: Arc<Files>, request: Request<Caller>) -> Answer {
 /// `HEAD` (and `GET`) on an upload: how far it is, and the file it became.
 async fn get(files: Arc<Files>, request: Request<Caller>) -> Answer {
     check_version(&request)?;
-    let upload = locked(&files, request.parameter("upload"), &request.caller).await?;
+    let upload = locked(&files, &request, request.parameter("upload"), &request.caller).await?;
     let (upload, kept) = complete(&files, &request, upload).await?;
     let offset = offset(&files, &request, &upload).await?;
     let body = json!({
@@ -191,7 +191,17 @@ async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer 
     let Some(from) = number_header(&context, OFFSET) else {
         return Err(refuse("upload_offset_missing", "Upload-Offset must be a whole number."));
     };
-    let upload = locked(&files, context.parameter("upload"), &caller).await?;
+    let id = context.parameter("upload");
+    let found = found(&files, &context, id, &caller).await?;
+    let upload = found.ok_or_else(|| match files.store.is_elsewhere(id) {
+        // At a 409 clients ask for the offset, here or at the right gateway, and go on or begin anew. At a 404 to their
+        // bytes many give up.
+        true => {
+            let text = "The upload is at another gateway; ask for its offset.";
+            Failure::detail(StatusCode::CONFLICT, "upload_elsewhere", text)
+        }
+        false => not_found(),
+    })?;
     // A removed member cannot add to the room.
     let permitted = files.chat.check(upload.room, caller.user_id, Action::Post);
     permitted.await.map_err(|error| chat::failure(&context, error, not_found))?;
@@ -212,7 +222,7 @@ async fn patch(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer 
 /// `DELETE`: ends an upload and removes its bytes; a finished file stays.
 async fn delete(files: Arc<Files>, request: Request<Caller>) -> Answer {
     check_version(&request)?;
-    let upload = locked(&files, request.parameter("upload"), &request.caller).await?;
+    let upload = locked(&files, &request, request.parameter("upload"), &request.caller).await?;
     files.store.give_up(&upload).await.map_err(|error| failure(&request, error))?;
     Ok(Reply::empty())
 }
@@ -267,15 +277,22 @@ async fn offset(files: &Files, context: &Context, upload: &Upload) -> Result<u64
 }
 
 /// The caller's upload; 423 while another request uses it.
-async fn locked(files: &Files, id: &str, caller: &Caller) -> Result<OwnedMutexGuard<Upload>, Failure> {
-    match files.store.upload(id, caller.user_id).await {
-        Ok(Some(upload)) => Ok(upload),
-        Ok(None) => Err(not_found()),
-        Err(_) => {
-            let text = "Another request is at this upload.";
-            Err(Failure::detail(StatusCode::LOCKED, "upload_locked", text).retry_after(1))
-        }
-    }
+async fn locked(
+    files: &Files,
+    context: &Context,
+    id: &str,
+    caller: &Caller,
+) -> Result<OwnedMutexGuard<Upload>, Failure> {
+    found(files, context, id, caller).await?.ok_or_else(not_found)
+}
+
+async fn found(
+    files: &Files,
+    context: &Context,
+    id: &str,
+    caller: &Caller,
+) -> Result<Option<OwnedMutexGuard<Upload>>, Failure> {
+    files.store.upload(id, caller.user_id).await.map_err(|error| failure(context, error))
 }
 
 fn check_version(context: &Context) -> Result<(), Failure> {

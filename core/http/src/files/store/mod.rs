@@ -9,13 +9,14 @@
 //! quota.
 //!
 //! Not here: requests (`upload`, `tus`, `download`), who may have a file (`chelseru_domain::chat`).
-//! Reading order: this file, `folder`, `slots`, `incoming`, `left`, `picture`, `resumable`, `link`, `kind`.
+//! Reading order: this file, `folder`, `slots`, `incoming`, `left`, `picture`, `resumable`, `moved`, `link`, `kind`.
 
 mod folder;
 mod incoming;
 pub mod kind;
 mod left;
 mod link;
+mod moved;
 pub mod picture;
 mod resumable;
 mod slots;
@@ -72,6 +73,9 @@ pub enum FileError {
     QuotaExceeded(u64),
     #[error("all files together may have at most {0} bytes, which are used up")]
     TotalExceeded(u64),
+    /// Another request uses the resumable upload, here or at another gateway. A retry helps.
+    #[error("another request is at this upload")]
+    InUse,
     /// The gateway's limit (false) or the user's (true).
     #[error("too many uploads at once")]
     TooManyUploads { own: bool },
@@ -105,6 +109,8 @@ pub struct FileStore {
     /// Where uploads are until their records are stored. Each gateway has a folder of its own, because the finished
     /// ones may be in a shared one.
     incoming: PathBuf,
+    /// This gateway's mark among those that share the store.
+    node: Option<String>,
     key: SubKey,
     slots: Arc<slots::Slots>,
     pictures: picture::Pictures,
@@ -135,6 +141,7 @@ impl FileStore {
             incoming: data_dir.join(FOLDER).join(own),
             chat,
             place,
+            node: node.map(str::to_owned),
             key,
             slots: Arc::default(),
             pictures: picture::Pictures::default(),
@@ -205,6 +212,12 @@ impl FileStore {
         self.place.probe().await
     }
 
+    /// How the place does.
+    #[must_use]
+    pub fn place_state(&self) -> PlaceState {
+        self.place.state()
+    }
+
     /// Adds a received file to the room, with a thumbnail beside it.
     ///
     /// Must not be cancelled half way: a file whose record is stored would wait for the next start to be moved.
@@ -212,12 +225,6 @@ impl FileStore {
     ///
     /// # Errors
     ///
-    /// How the place does.
-    #[must_use]
-    pub fn place_state(&self) -> PlaceState {
-        self.place.state()
-    }
-
     /// See [`FileError`].
     pub async fn keep(
         &self,

@@ -17,11 +17,10 @@ use tokio::fs::File;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::OwnedMutexGuard;
 
-use super::incoming::random_name;
-use super::{FileError, FileStore, FileWords, Incoming, lock, not_set_aside, title};
+use super::{FileError, FileStore, FileWords, Incoming, lock, moved, not_set_aside, title};
 
-const STATE: &str = "json";
-const PART: &str = "part";
+pub(super) const STATE: &str = "json";
+pub(super) const PART: &str = "part";
 /// How long a request waits for another one on the same upload.
 const TURN_MAX: Duration = Duration::from_millis(500);
 
@@ -54,7 +53,7 @@ pub struct Upload {
 /// An upload in memory.
 #[derive(Clone)]
 pub(super) struct Begun {
-    user: UserId,
+    pub(super) user: UserId,
     /// Bytes counted against the quota before the file exists.
     promised: u64,
     finished: bool,
@@ -69,7 +68,23 @@ impl Begun {
     }
 }
 
+impl Begun {
+    /// # Errors
+    ///
+    /// [`FileError::InUse`].
+    async fn locked(self) -> Result<OwnedMutexGuard<Upload>, FileError> {
+        // A read ends at once, and a request whose client is gone ends soon.
+        let locked = tokio::time::timeout(TURN_MAX, self.upload.lock_owned()).await;
+        locked.map_err(|_| FileError::InUse)
+    }
+}
+
 impl Upload {
+    /// Whether it became a file.
+    pub(super) fn is_finished(&self) -> bool {
+        self.file.is_some()
+    }
+
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
@@ -91,7 +106,7 @@ impl FileStore {
             return Err(FileError::TooLarge(limits.file_bytes_max));
         }
         self.chat.check(words.room, words.uploader, Action::Post).await?;
-        let id = random_name()?;
+        let id = self.new_id()?;
         let upload = Upload {
             id: id.clone(),
             user: words.uploader,
@@ -115,18 +130,31 @@ impl FileStore {
         Ok(upload)
     }
 
-    /// A user's upload, locked for this caller; `None` when there is none, an error while another request uses it.
+    /// A user's upload, locked for this caller; `None` when there is none. One that went on at another gateway whose
+    /// folder is shared is taken over.
     ///
     /// # Errors
     ///
-    /// [`FileError::TooManyUploads`]: another request is at this upload.
+    /// [`FileError::InUse`], [`FileError::Disk`].
     pub async fn upload(&self, id: &str, user: UserId) -> Result<Option<OwnedMutexGuard<Upload>>, FileError> {
-        let found = lock(&self.resumable).get(id).filter(|begun| begun.user == user).cloned();
-        let Some(begun) = found else { return Ok(None) };
-        // A read ends at once, and a request whose client is gone ends soon.
-        match tokio::time::timeout(TURN_MAX, begun.upload.lock_owned()).await {
-            Ok(upload) => Ok(Some(upload)),
-            Err(_) => Err(FileError::TooManyUploads { own: true }),
+        let known = lock(&self.resumable).get(id).cloned();
+        if let Some(begun) = known {
+            if begun.user != user {
+                return Ok(None);
+            }
+            let upload = begun.locked().await?;
+            if self.is_here(id).await? {
+                return Ok(Some(upload));
+            }
+            lock(&self.resumable).remove(id);
+        }
+        match self.take_over(id, user).await? {
+            Some(upload) => {
+                let begun =
+                    lock(&self.resumable).entry(id.to_owned()).or_insert_with(|| Begun::of(upload)).clone();
+                Ok(Some(begun.locked().await?))
+            }
+            None => Ok(None),
         }
     }
 
@@ -146,10 +174,11 @@ impl FileStore {
     ///
     /// # Errors
     ///
-    /// [`FileError::Disk`], [`FileError::NoDescriptor`].
+    /// [`FileError::Disk`], [`FileError::NoDescriptor`], [`FileError::InUse`].
     pub async fn go_on(&self, upload: &Upload) -> Result<Piece, FileError> {
-        let file = File::options().write(true).open(self.part(&upload.id)).await?;
-        let mut file = not_set_aside(file)?;
+        let file = File::options().write(true).open(self.part(&upload.id)).await;
+        let file = not_set_aside(file.map_err(moved::or_in_use)?)?;
+        let mut file = self.claim(file).await?;
         let offset = file.seek(SeekFrom::End(0)).await?;
         Ok(Piece { file, offset, bytes_max: upload.bytes, chat: self.chat.clone() })
     }
@@ -279,6 +308,7 @@ impl FileStore {
 
     /// Registers an upload, if the user's limits allow it.
     async fn reserve(&self, upload: &Upload, limits: &chelseru_config::Files) -> Result<(), FileError> {
+        self.forget_moved(upload.user).await?;
         let (promised, promised_by_all) = self.promise(upload, limits)?;
         let checked = self.check_quota(upload.user, promised, promised_by_all, limits).await;
         if checked.is_err() {
@@ -305,7 +335,7 @@ impl FileStore {
         Ok((promised, promised_by_all))
     }
 
-    async fn save(&self, upload: &Upload) -> Result<(), FileError> {
+    pub(super) async fn save(&self, upload: &Upload) -> Result<(), FileError> {
         let path = self.state(&upload.id);
         let aside = path.with_extension("new");
         let bytes = serde_json::to_vec(upload).map_err(io::Error::other)?;
@@ -320,7 +350,7 @@ impl FileStore {
         self.state(id).exists()
     }
 
-    fn state(&self, id: &str) -> PathBuf {
+    pub(super) fn state(&self, id: &str) -> PathBuf {
         self.incoming.join(format!("{id}.{STATE}"))
     }
 
