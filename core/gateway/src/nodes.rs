@@ -17,7 +17,7 @@ use chelseru_domain::operator::Meter;
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_outbound::bus::{BusServer, Notes, RedisBus};
 use chelseru_plugin_host::{ProviderStatus, Registry};
-use chelseru_store::{Node, NodeFacts, Store, StoreError, Task};
+use chelseru_store::{Node, NodeFacts, Store, StoreError, Task, host_name};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -86,22 +86,14 @@ fn digest(text: &str) -> String {
 
 /// The name of this machine, with an address.
 pub(crate) fn name(listen: std::net::SocketAddr) -> String {
-    format!("{} {listen}", host())
+    format!("{} {listen}", host_name())
 }
 
 /// A short mark of this machine and its data folder, the same at each start.
 pub(crate) fn mark(data_dir: &Path) -> String {
     let folder = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    let hash = blake3::hash(format!("{}:{}", host(), folder.display()).as_bytes()).to_hex();
+    let hash = blake3::hash(format!("{}:{}", host_name(), folder.display()).as_bytes()).to_hex();
     hash[..12].to_owned()
-}
-
-fn host() -> String {
-    #[cfg(unix)]
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    #[cfg(not(unix))]
-    let host = std::env::var("COMPUTERNAME").unwrap_or_default();
-    host
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,7 +5,7 @@
 //! in total prevent both. A prefix whose codes do not lead to logins is slowed automatically, because that is the
 //! pattern of number-range pumping. Invariants: a refused request counts for nothing; the total cap bounds every map,
 //! because only admitted requests are counted. Counts are in memory and are lost at a restart. Gateways that share a
-//! store tell each other what they count, so that a cap is one cap; without the bus each has the whole cap for itself.
+//! store tell each other what they count ([`ShieldNote`]).
 //!
 //! A cap that a stranger can use up is a weapon against everybody else. So a quarter of the total and of each prefix
 //! is kept for numbers that have an account; such numbers are not slowed. While only that part is left, the caller gets
@@ -19,6 +19,8 @@
 //!
 //! Not here: wrong guesses ([`crate::login::otp`]) and messages of API keys, which have their own cap.
 
+mod note;
+
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -26,6 +28,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use note::ShieldNote;
 
 use crate::share::{is_own_machine, network};
 use crate::{PhoneNumber, Range, Timestamp};
@@ -180,26 +184,7 @@ pub struct Standing {
 #[derive(Default)]
 pub struct Shield {
     state: Mutex<State>,
-    others: Option<Tell>,
-}
-
-/// Tells gateways that share the store.
-type Tell = Box<dyn Fn(ShieldNote) + Send + Sync>;
-
-/// What another gateway counts, too. Numbers as they are stored (E.164).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ShieldNote {
-    Admitted { number: String, address: IpAddr, part: Part, here: bool, in_ratio: bool, at: Timestamp },
-    Verified { number: String, at: Timestamp },
-    NotSent { number: String },
-    Lifted { number: String },
-}
-
-/// Without the number.
-impl std::fmt::Debug for ShieldNote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ShieldNote(..)")
-    }
+    others: Option<note::Tell>,
 }
 
 #[derive(Debug, Default)]
@@ -322,40 +307,6 @@ impl Window {
 }
 
 impl Shield {
-    /// A shield that counts with other gateways, and tells them what it counts.
-    pub fn shared(tell: impl Fn(ShieldNote) + Send + Sync + 'static) -> Shield {
-        Shield { state: Mutex::default(), others: Some(Box::new(tell)) }
-    }
-
-    /// Counts what another gateway counted. Numbers that are none are ignored.
-    pub fn elsewhere(&self, note: ShieldNote) {
-        let number = match &note {
-            ShieldNote::Admitted { number, .. }
-            | ShieldNote::Verified { number, .. }
-            | ShieldNote::NotSent { number }
-            | ShieldNote::Lifted { number } => number,
-        };
-        let Ok(number) = PhoneNumber::parse(number) else { return };
-        let mut state = self.lock();
-        match note {
-            ShieldNote::Admitted { address, part, here, in_ratio, at, .. } => {
-                state.make_room(at.as_secs());
-                if !state.is_full() {
-                    state.count(&Asked::new(&number, address, at), part, here, in_ratio);
-                }
-            }
-            ShieldNote::Verified { at, .. } => state.verified(&number, at),
-            ShieldNote::NotSent { .. } => state.end_gap(&number),
-            ShieldNote::Lifted { .. } => drop(state.numbers.remove(number.e164())),
-        }
-    }
-
-    fn tell(&self, note: impl FnOnce() -> ShieldNote) {
-        if let Some(tell) = &self.others {
-            tell(note());
-        }
-    }
-
     /// Admits and counts a code, or names the cap that refuses it. With [`Admission::AccountsOnly`] the reply must not
     /// depend on whether the number has an account; neither does what is counted for the caller.
     ///

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::connect::Address;
-use crate::StoreError;
+use crate::{StoreError, host_name};
 
 /// Among the advisory locks of the database.
 const LOCK: i64 = 0x6368_656c_7365_0002;
@@ -122,7 +122,7 @@ async fn take(
         let note = "insert into gateway (host, pid) values ($1, $2)
             on conflict (one) do update set host = $1, pid = $2, started_at = now()";
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        client.execute(note, &[&host(), &pid]).await.map_err(refused)?;
+        client.execute(note, &[&host_name(), &pid]).await.map_err(refused)?;
     }
     if held {
         return Ok((client, task));
@@ -146,12 +146,4 @@ async fn take(
         ),
     };
     Err(StoreError::InUse { reason })
-}
-
-fn host() -> String {
-    #[cfg(unix)]
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    #[cfg(not(unix))]
-    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
-    name
 }
