@@ -3,12 +3,33 @@
 use std::path::Path;
 use std::process::Output;
 
+use chelseru_tests::process::Served;
 use chelseru_tests::{folder, process};
 
 fn run(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = process::run(dir, arguments);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (status.code().expect("it exits"), text(stdout), text(stderr))
+}
+
+#[test]
+fn a_gateway_and_a_command_take_a_fresh_folder_at_the_same_moment() {
+    // Whoever is first to open the store makes the key.
+    for _ in 0..4 {
+        let dir = folder("");
+        let served = std::thread::scope(|scope| {
+            let made = scope.spawn(|| run(dir.path(), &["user", "create-superuser", "root"]));
+            let served = Served::start(dir.path());
+            let (code, stdout, stderr) = made.join().expect("no panic");
+            assert!(code == 0 && stdout.contains("password: "), "{stdout}{stderr}");
+            served
+        });
+        let (code, stdout, stderr) = run(dir.path(), &["user", "list"]);
+        assert!(code == 0 && stdout.contains("root"), "{stdout}{stderr}");
+        drop(served);
+        // Key and store belong together.
+        drop(Served::start(dir.path()));
+    }
 }
 
 #[test]

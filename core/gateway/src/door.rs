@@ -4,6 +4,7 @@
 //! address it listens on. A reader of that file can read the store beside it, too, so the token grants nothing more.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chelseru_http::server::Listener;
 use serde_json::{Value, json};
@@ -20,6 +21,10 @@ pub struct OperatorDoor {
     pub token: String,
 }
 
+/// A gateway that starts has the store a moment before it listens.
+const FOUND_MAX: Duration = Duration::from_secs(10);
+const FOUND_STEP: Duration = Duration::from_millis(50);
+
 impl OperatorDoor {
     /// Generates a token and writes it for commands on this machine.
     ///
@@ -35,6 +40,19 @@ impl OperatorDoor {
         write_private(&path, text.to_string().as_bytes())
             .map_err(|error| format!("{}: cannot be written: {error}", path.display()))?;
         Ok(door)
+    }
+
+    /// [`OperatorDoor::find`] for a gateway that has the store open, and may still be starting.
+    ///
+    /// Errors: a text for the operator, after 10 s.
+    pub(crate) async fn find_soon(data_dir: &Path) -> Result<OperatorDoor, String> {
+        let until = tokio::time::Instant::now() + FOUND_MAX;
+        loop {
+            match OperatorDoor::find(data_dir) {
+                Err(_) if tokio::time::Instant::now() < until => tokio::time::sleep(FOUND_STEP).await,
+                found => return found,
+            }
+        }
     }
 
     /// Reads the file that the gateway wrote.

@@ -117,6 +117,13 @@ impl Server {
         let bus = bus.map_err(|problems| problems.to_string())?;
         let store = database::open(&place, &config, &ground.data_dir, bus.is_some()).await;
         let store = store.map_err(|error| error.to_string())?;
+        if ground.key_made && keys::is_made(&ground.data_dir) {
+            // A command was first to open the store, and made the key that belongs to it.
+            store.close();
+            drop((store, candidate, ground));
+            let loaded = Config::load(&config_file).map_err(|problems| problems.to_string())?;
+            return Box::pin(Server::open(loaded, log, options)).await;
+        }
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         import::sweep(&ground.data_dir, files.bucket(), &store).await?;
         let listener = TcpListener::bind(config.server.listen)
@@ -319,6 +326,7 @@ impl Opened {
         let Opened { clock, store, files, address, door, config_file, nodes } = self;
         let config = candidate.config().clone();
         let metrics = Arc::new(Metrics::new());
+        files.measure_by(metrics.as_ref());
         let slot = slot(&nodes, &store, address, &config).await?;
         let sms_queue = open_queue(&store, &clock, &metrics, slot).await?;
         let tokens = candidate.tokens().clone();
@@ -326,7 +334,6 @@ impl Opened {
         let contacts = ground.key.derive(KeyUse::Contacts);
         let (chat, stored) = ChatService::new(store.clone(), clock.clone(), config.chat.rules(), contacts);
         let chat = Arc::new(chat);
-        files.measure_by(metrics.as_ref());
         let node = nodes.is_shared().then(|| nodes::mark(&ground.data_dir));
         let key = ground.key.derive(KeyUse::FileLinks);
         let files = FileStore::open(&ground.data_dir, files, chat.clone(), key, node.as_deref()).await?;

@@ -161,7 +161,9 @@ pub(super) async fn open(config_file: &Path) -> Result<Way, String> {
     std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
     match database::open_for_command(&loaded, &data_dir).await {
         Ok(store) => Ok(Way::Store(store)),
-        Err(Refused::InUse(_)) => Ok(Way::Gateway(Box::new(Running(OperatorDoor::find(&data_dir)?)))),
+        Err(Refused::InUse(_)) => {
+            Ok(Way::Gateway(Box::new(Running(OperatorDoor::find_soon(&data_dir).await?))))
+        }
         Err(Refused::Other(reason)) => Err(reason),
     }
 }

@@ -263,7 +263,7 @@ impl Accounts {
                 let (services, console) = (Box::new(services), Box::new(console));
                 Ok(Accounts::Store { store, services, console, listen })
             }
-            Err(Refused::InUse(_)) => match OperatorDoor::find(&data_dir) {
+            Err(Refused::InUse(_)) => match OperatorDoor::find_soon(&data_dir).await {
                 Ok(door) => Ok(Accounts::Gateway(door)),
                 Err(reason) => Err(format!(
                     "a gateway uses {} but cannot be reached ({reason}); stop it and retry",
