@@ -32,6 +32,44 @@ async fn an_allowance_is_one_at_both_gateways() {
     assert!((40..=42).contains(&sent), "{sent} of 40 were accepted");
 }
 
+/// Asks both gateways in turns until one answers 429, and returns how many requests were accepted. Slower than notes;
+/// each gateway alone would accept `max`.
+async fn accepted(max: usize, code: &str, ask: impl AsyncFn(usize) -> Answer) -> usize {
+    let until = Instant::now() + PATIENCE;
+    for count in 0..2 * max {
+        let answer = ask(count).await;
+        if answer.status == 429 {
+            assert_eq!(answer.header("x-error-code"), code, "{answer:?}");
+            return count;
+        }
+        assert!(answer.status < 300, "{answer:?}");
+        assert!(Instant::now() < until, "{count} were accepted");
+        tokio::time::sleep(Duration::from_millis(120)).await;
+    }
+    2 * max
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cap_on_codes_is_one_at_both_gateways() {
+    let Some(two) = Two::start("[sms.shield]\naddress_per_hour_max = 20\n").await else { return };
+    let sent = accepted(20, "sms_limited", async |count| {
+        // Numbers of different prefixes, each asked for once.
+        let number = format!("0912{count:03}0000");
+        two.nodes[count % 2].post("/otp/send/", json!({"mobile_number": number})).await
+    });
+    assert!((20..=21).contains(&sent.await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allowance_of_searches_is_one_at_both_gateways() {
+    let Some(two) = Two::start("[chat]\nsearches_per_minute_max = 20\n").await else { return };
+    let user = two.nodes[0].login("09120000001").await;
+    let made = accepted(20, "allowance_used", async |count| {
+        two.nodes[count % 2].get("/chat/search/?q=hello", Some(&user.access)).await
+    });
+    assert!((20..=22).contains(&made.await));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_connected_elsewhere_is_not_away() {
     let push = Receiver::start(&[]).await;
