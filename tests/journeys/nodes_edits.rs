@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chelseru_domain::clock::SystemClock;
 use chelseru_tests::bus::BusServer;
-use chelseru_tests::{Answer, TestGateway, folder, process, store};
+use chelseru_tests::{Answer, TestGateway, folder, process, replace, store};
 use serde_json::{Value, json};
 
 use super::console_v1::Program;
@@ -97,6 +97,10 @@ async fn an_edit_that_one_gateway_refuses_waits_there_and_is_told() {
     second.wait_for("the refusal", refused).await;
     assert_eq!(second.app.live().config.sms.service.names(), ["SANDBOX"], "the old one serves");
     assert!(!file(second).contains("[\"SANDBOX\", \"PANEL\"]"), "{}", file(second));
+    let dir = second.dir.path().to_owned();
+    let doctor = tokio::task::spawn_blocking(move || process::run(&dir, &["doctor"])).await;
+    let said = String::from_utf8_lossy(&doctor.expect("no panic").stdout).into_owned();
+    assert!(said.contains("not made here: edit 1, made at ") && said.contains("PANEL"), "{said}");
     // Nobody edits there before it has caught up; the operator repairs its file, and it does.
     let early = apply(second, |text| text.replace("otp_length = 6", "otp_length = 5")).await;
     assert!(early.status == 204 || early.header("x-error-code") == "config_stale", "{early:?}");
@@ -105,6 +109,24 @@ async fn an_edit_that_one_gateway_refuses_waits_there_and_is_told() {
     second.edit_config(&format!("{}\n[provider.PANEL]\nplugin = \"sandbox-sms\"\n", file(second)));
     made(second, 1).await;
     assert_eq!(second.app.live().config.sms.service.names(), ["SANDBOX", "PANEL"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_a_file_that_is_no_toml_is_said_to_stay_at_its_gateway() {
+    let Some(two) = Two::start("").await else { return };
+    let [first, second] = &two.nodes;
+    made(first, 0).await;
+    made(second, 0).await;
+    let good = file(first);
+    replace(&first.config_file(), b"no toml [");
+    first.wait_for("the refusal", |status| status["config"]["last_error"].is_string()).await;
+    let admin = Program::of(first, "operator:admin").await;
+    let checked = admin.post("/config/check/", json!({"text": good})).await;
+    assert_eq!(checked.status, 200, "{checked:?}");
+    assert!(checked.body["warnings"].to_string().contains("at this gateway only"), "{checked:?}");
+    assert_eq!(apply(first, |_| format!("{good}\n[auth]\notp_length = 5\n")).await.status, 204);
+    assert_eq!((first.app.live().config.auth.otp_length, second.app.live().config.auth.otp_length), (5, 6));
+    assert_eq!(first.app.store.edit_last().await.expect("the store"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +170,12 @@ async fn a_component_is_installed_everywhere_and_a_gateway_that_was_away_takes_i
     made(&second, 1).await;
     let there = |at: &TestGateway, name: &str| fs::read(at.plugins_dir().join(format!("{name}.wasm"))).ok();
     assert_eq!(there(&second, "new-bank"), fs::read(&own).ok());
+    // Two at once are one after the other, and neither is outdated.
+    let one = install("one", "zarinpal.wasm");
+    let (one, other) = tokio::join!(run(one), run(install("another", "zarinpal.wasm")));
+    assert!(one.0 && other.0, "{one:?} {other:?}");
+    made(&second, 3).await;
+    assert!(there(&second, "one").is_some() && there(&second, "another").is_some());
     // What a provider refuses is taken back and given to nobody.
     let (done, said) = run(install("other", "zarinpal.wasm")).await;
     assert!(!done && said.contains("refused") && said.contains("OTHER: "), "{said}");
@@ -158,7 +186,7 @@ async fn a_component_is_installed_everywhere_and_a_gateway_that_was_away_takes_i
     let (done, said) = run(install("new-bank", "panel.wasm")).await;
     assert!(done, "{said}");
     let second = TestGateway::start_in(away, Arc::new(SystemClock)).await;
-    made(&second, 2).await;
+    made(&second, 4).await;
     assert_eq!(there(&second, "new-bank").as_ref(), Some(&parts[1]));
     // Without a gateway the folder is filled.
     let dir = second.stop().await;

@@ -104,6 +104,7 @@ phrases! {
     BackupDays = "the last one is {} days old: {}";
     ConfigServes = "the file serves";
     ConfigRefused = "{}";
+    EditRefused = "not made here: {}";
     RestartNone = "no key waits for a restart";
     RestartKeys = "these keys wait: {}";
     ProvidersServe = "{} serve";

@@ -80,18 +80,20 @@ fn users(app: &App, name: &str) -> Vec<String> {
 /// Checks a component and puts it in the place of the one of this name, here and at every gateway over the store.
 /// Returns its digest.
 pub(crate) async fn put(app: &App, name: &str, bytes: Vec<u8>) -> Result<String, HouseError> {
-    put_by(app, app.edits.draw().await?, name, bytes).await
+    let _one = app.editing.lock().await;
+    // Under the lock: of two at once the second one comes after the first, and is not outdated by it.
+    put_with(app, app.edits.draw().await?, name, bytes).await
 }
 
-/// [`put`], for an edit with this ticket.
-pub(crate) async fn put_by(
-    app: &App,
-    ticket: Ticket,
-    name: &str,
-    bytes: Vec<u8>,
-) -> Result<String, HouseError> {
-    let file = file(app, name)?;
+/// [`put`], for a component that another gateway gave to all.
+pub(crate) async fn put_from_another(app: &App, name: &str, bytes: Vec<u8>) -> Result<String, HouseError> {
     let _one = app.editing.lock().await;
+    put_with(app, Ticket::here(), name, bytes).await
+}
+
+/// Needs the lock of edits.
+async fn put_with(app: &App, ticket: Ticket, name: &str, bytes: Vec<u8>) -> Result<String, HouseError> {
+    let file = file(app, name)?;
     let loaded = app.registry.host().load(bytes.clone(), KINDS).await;
     loaded.map_err(|error| HouseError::Refused(vec![error.to_string()]))?;
     let before = match fs::read(&file) {
@@ -110,8 +112,8 @@ pub(crate) async fn put_by(
 /// Puts the component before back; the present one takes its place beside the file.
 pub(crate) async fn back(app: &App, name: &str) -> Result<String, HouseError> {
     let file = file(app, name)?;
-    let ticket = app.edits.draw().await?;
     let _one = app.editing.lock().await;
+    let ticket = app.edits.draw().await?;
     let bytes = fs::read(kept(&file)).map_err(|_| failed("there is no component before this one"))?;
     let present = fs::read(&file).map_err(|error| at(&file, &error))?;
     exchange(app, ticket, name, &file, Some(present), bytes).await

@@ -150,7 +150,13 @@ fn configuration(app: &App) -> [Finding; 2] {
     let status = app.reload_status();
     let keys = status.restart_keys.join(", ");
     let keys = (!keys.is_empty()).then(|| Found::of(Phrase::RestartKeys, [keys]));
-    let refused = status.last_error.clone().map(|error| Found::of(Phrase::ConfigRefused, [error]));
+    let own = status.last_error.clone().map(|error| Found::of(Phrase::ConfigRefused, [error]));
+    // Later edits wait behind it, too.
+    let theirs = app.edits.status().refused.map(|reason| Found::of(Phrase::EditRefused, [reason]));
+    let refused = match (own, theirs) {
+        (Some(own), Some(theirs)) => Some(own.and(theirs)),
+        (own, theirs) => own.or(theirs),
+    };
     [
         finding(Check::Config, refused, State::Bad, Phrase::ConfigServes),
         finding(Check::Restart, keys, State::Warning, Phrase::RestartNone),

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{component, house};
 use crate::app::App;
-use crate::edits::Ticket;
 
 /// How often the store is asked for edits whose note was lost.
 const LOOK: Duration = Duration::from_secs(5);
@@ -70,7 +69,7 @@ async fn make(app: &App, edit: Edit) -> Result<(), String> {
     let about = |reason: String| format!("edit {}, made at {}: {reason}", edit.number, edit.made_at);
     let body = app.edits.unseal(&edit).ok_or_else(|| about("it was sealed with another key".to_owned()))?;
     let done = match &edit.of {
-        EditOf::Component(name) => component::put_by(app, Ticket::here(), name, body).await.map(drop),
+        EditOf::Component(name) => component::put_from_another(app, name, body).await.map(drop),
         EditOf::Config => match serde_json::from_slice::<Vec<KeyChange>>(&body) {
             Ok(changes) => house::change_keys(app, &changes).await,
             Err(error) => Err(HouseError::Failed(error.to_string())),

@@ -34,6 +34,10 @@ const APPLY_STEP: Duration = Duration::from_millis(20);
 /// Bytes of an edited file.
 const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Said of an edit whose changes are unknown.
+const ALONE: &str = "the file before this edit is no TOML, so what the edit changes is unknown: it is made at this \
+                     gateway only; make it at the others, too";
+
 fn failed(error: impl ToString) -> HouseError {
     HouseError::Failed(error.to_string())
 }
@@ -89,11 +93,11 @@ async fn prepare(app: &App, file: &Path, text: String) -> Result<ConfigChecked, 
         return Err(failed("the configuration is empty; write a comment to use the defaults"));
     }
     let mut loaded: Loaded = Config::parse(file, text).map_err(|problems| refused(&problems))?;
+    loaded.start_sources().map_err(|problems| refused(&problems))?;
     let running = app.live();
     let restart_keys = running.config.restart_keys(&loaded.config);
     loaded.config.keep_restart_keys(&running.config);
     let open = money::open(&app.store, &running.gateways).await.map_err(failed)?;
-    loaded.start_sources().map_err(|problems| refused(&problems))?;
     let candidate = Candidate::prepare(&app.ground, loaded, &open, Occasion::Edit).await;
     let candidate = candidate.map_err(|problems| refused(&problems))?;
     let warnings = candidate.warnings().iter().map(ToString::to_string).collect();
@@ -190,8 +194,14 @@ impl House for View {
     async fn config_check(&self, text: &str) -> Result<ConfigChecked, HouseError> {
         let app = self.app().ok_or_else(|| failed("the gateway is stopping"))?;
         let file = app.reload_status().file.clone();
-        let text = whole(text, &read(&file)?)?;
-        prepare(&app, &file, text).await
+        let old = read(&file)?;
+        let text = whole(text, &old)?;
+        let alone = app.nodes.is_shared() && changes(&old, &text).is_err();
+        let mut checked = prepare(&app, &file, text).await?;
+        if alone {
+            checked.warnings.push(ALONE.to_owned());
+        }
+        Ok(checked)
     }
 
     async fn config_apply(&self, text: &str, seen: &str) -> Result<(), HouseError> {
@@ -207,7 +217,12 @@ impl House for View {
             return Ok(());
         }
         // A file that is no TOML never served: the edit repairs this one alone.
-        let changes = changes(&old, &text).unwrap_or_default();
+        let changes = changes(&old, &text).unwrap_or_else(|_| {
+            if app.nodes.is_shared() {
+                tracing::warn!(file = %file.display(), "{ALONE}");
+            }
+            Vec::new()
+        });
         let ticket = if changes.is_empty() { Ticket::here() } else { app.edits.draw().await? };
         exchange(&app, &file, (&old, text), ticket, &changes).await
     }

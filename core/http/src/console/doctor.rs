@@ -75,6 +75,7 @@ fn persian(phrase: Phrase) -> &'static str {
         Phrase::BackupDays => "آخرین پشتیبان {} روز پیش گرفته شد: {}",
         Phrase::ConfigServes => "پرونده به کار است",
         Phrase::ConfigRefused => "پذیرفته نشد: {}",
+        Phrase::EditRefused => "اینجا انجام نشد: {}",
         Phrase::RestartNone => "هیچ کلیدی منتظر راه‌اندازی دوباره نیست",
         Phrase::RestartKeys => "این کلیدها منتظرند: {}",
         Phrase::ProvidersServe => "{} ارائه‌دهنده کار می‌کند",

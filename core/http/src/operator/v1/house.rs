@@ -471,7 +471,7 @@ fn house_failure(context: &Context, error: HouseError) -> Failure {
             json!({"detail": "The configuration is refused.", "problems": problems}),
         ),
         HouseError::Stale => {
-            let text = "The configuration file changed meanwhile; read it again.";
+            let text = "Something was edited meanwhile, here or at another gateway; read it again.";
             Failure::detail(StatusCode::CONFLICT, "config_stale", text)
         }
         HouseError::Failed(text) => {
