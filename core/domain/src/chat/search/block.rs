@@ -18,8 +18,10 @@ const FORMAT: u16 = 1;
 const FULL: u16 = 1;
 const HEAD: usize = 8;
 
-/// Bytes of a block, which is read and written as a whole.
-const BYTES_MAX: usize = 24 * 1024;
+/// Bytes of a block, which is read and written as a whole. Sixteen of them, which share a page of the sled engine, stay
+/// below 256 KiB: the engine counts a page as the next power of two, and keeps 544 KiB in each of 256 shards with the
+/// default `data.cache_mib`. Larger blocks left a shard one page.
+const BYTES_MAX: usize = 15 * 1024;
 /// Messages that a block covers, deleted ones included. Distances fit two bytes of seven bits.
 const SPAN_MAX: usize = 4096;
 /// A message with more, or longer, words is looked at by every search instead of being listed.

@@ -14,10 +14,10 @@ use super::{Budget, Hits, Place, Query};
 use crate::chat::{ChatError, SEQ_MAX};
 
 /// What reading a block costs, in messages.
-pub(super) const BLOCK_STEPS: usize = 8;
+pub(super) const BLOCK_STEPS: usize = 4;
 /// Blocks and messages of the first reads in a room. Each read is twice as long as the one before it, because a walk
 /// that goes on finds little.
-pub(super) const BLOCKS_FIRST: usize = 2;
+pub(super) const BLOCKS_FIRST: usize = 4;
 const READ_FIRST: usize = 16;
 /// Bytes of a text that cost as much as another message.
 const STEP_BYTES: usize = 256;
@@ -100,8 +100,8 @@ impl<'a> Walk<'a> {
         Ok(message.as_ref().map(Place::of))
     }
 
-    /// Looks at the next message, and at those behind it that the same block or read has. Ends early, when it has
-    /// looked at one, once nothing is left to spend.
+    /// Looks at the next message, and at those behind it that the same block or read has; blocks behind it that name no
+    /// message are passed at once. Ends early, when it has looked at one, once nothing is left to spend.
     pub(super) async fn step(&mut self, hits: &mut Hits, budget: &mut Budget) -> Result<Step, ChatError> {
         if self.at <= 1 {
             return Ok(Step::Enough);
@@ -113,6 +113,23 @@ impl<'a> Walk<'a> {
         }
         self.is_end = false;
         let Some(block) = self.blocks.pop_front() else { return Ok(Step::GoOn) };
+        let step = self.look_at(block, hits, budget).await?;
+        while step == Step::GoOn
+            && let Some(block) =
+                self.blocks.pop_front_if(|block| block.candidates.is_empty() && block.last + 1 == self.at)
+        {
+            self.at = block.first;
+        }
+        Ok(step)
+    }
+
+    /// Looks at the messages that a block names.
+    async fn look_at(
+        &mut self,
+        block: Sighted,
+        hits: &mut Hits,
+        budget: &mut Budget,
+    ) -> Result<Step, ChatError> {
         for candidate in &block.candidates {
             let seq = block.first + u64::from(*candidate);
             if seq >= self.at {
