@@ -45,6 +45,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use engine::moving::Progress;
+pub use engine::postgres::sole::host_name;
 pub use engine::sled::commit::{CommitStats, Health};
 pub use erasure::{Erasure, ErasureBegun, ErasureDraft, ErasureProof};
 pub use error::StoreError;
@@ -101,16 +102,6 @@ use engine::boxed;
 use engine::postgres::Postgres;
 use engine::sled::{MIGRATIONS, PurgeWalks, Sled, agent, export, open};
 use engine::{Engine, on_engine};
-
-/// The name of this machine, by which gateways tell operators of each other.
-#[must_use]
-pub fn host_name() -> String {
-    #[cfg(unix)]
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    #[cfg(not(unix))]
-    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
-    name
-}
 
 /// A handle to an open store; clones share it. The last one to go closes it.
 #[derive(Clone)]

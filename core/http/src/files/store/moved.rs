@@ -18,19 +18,11 @@ use chelseru_domain::ids::UserId;
 use tokio::fs::File;
 
 use super::incoming::random_name;
-use super::resumable::{PART, STATE, Upload};
+use super::resumable::{PART, STATE, Upload, or_in_use};
 use super::{FileError, FileStore, INCOMING, lock};
 
 /// Between a gateway's mark and the random part of an id.
 const AFTER_MARK: char = '-';
-
-/// What is not where it was a moment ago is being moved or completed.
-pub(super) fn or_in_use(error: io::Error) -> FileError {
-    match error.kind() {
-        io::ErrorKind::NotFound => FileError::InUse,
-        _ => FileError::Disk(error),
-    }
-}
 
 impl FileStore {
     /// An id for a new upload, which names this gateway if there are others.

@@ -17,7 +17,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::OwnedMutexGuard;
 
-use super::{FileError, FileStore, FileWords, Incoming, lock, moved, not_set_aside, title};
+use super::{FileError, FileStore, FileWords, Incoming, lock, not_set_aside, title};
 
 pub(super) const STATE: &str = "json";
 pub(super) const PART: &str = "part";
@@ -177,7 +177,7 @@ impl FileStore {
     /// [`FileError::Disk`], [`FileError::NoDescriptor`], [`FileError::InUse`].
     pub async fn go_on(&self, upload: &Upload) -> Result<Piece, FileError> {
         let file = File::options().write(true).open(self.part(&upload.id)).await;
-        let file = not_set_aside(file.map_err(moved::or_in_use)?)?;
+        let file = not_set_aside(file.map_err(or_in_use)?)?;
         let mut file = self.claim(file).await?;
         let offset = file.seek(SeekFrom::End(0)).await?;
         Ok(Piece { file, offset, bytes_max: upload.bytes, chat: self.chat.clone() })
@@ -356,6 +356,14 @@ impl FileStore {
 
     pub(super) fn part(&self, id: &str) -> PathBuf {
         self.incoming.join(format!("{id}.{PART}"))
+    }
+}
+
+/// What is not where it was a moment ago is being moved or completed.
+pub(super) fn or_in_use(error: io::Error) -> FileError {
+    match error.kind() {
+        io::ErrorKind::NotFound => FileError::InUse,
+        _ => FileError::Disk(error),
     }
 }
 

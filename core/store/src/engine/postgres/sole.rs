@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::connect::Address;
-use crate::{StoreError, host_name};
+use crate::StoreError;
 
 /// Among the advisory locks of the database.
 const LOCK: i64 = 0x6368_656c_7365_0002;
@@ -146,4 +146,14 @@ async fn take(
         ),
     };
     Err(StoreError::InUse { reason })
+}
+
+/// The name of this machine, by which gateways tell operators of each other.
+#[must_use]
+pub fn host_name() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
+    name
 }
