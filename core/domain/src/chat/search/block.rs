@@ -21,8 +21,8 @@ const HEAD: usize = 8;
 /// Bytes of a block, which is read and written as a whole. Sixteen of them, which share a page of the sled engine, stay
 /// below 256 KiB: the engine counts a page as the next power of two, and keeps 544 KiB in each of 256 shards with the
 /// default `data.cache_mib`. Larger blocks left a shard one page. The price is more blocks: a search that finds nothing
-/// among 1,000,000 messages of one room takes 31 ms of one core, with blocks of 24 KiB 23 ms (bench `search`); over 1000
-/// rooms it took 63 ms in place of 89.
+/// among 1,000,000 messages of one room takes 31 ms of one core, with blocks of 24 KiB 23 ms (bench `search`); over
+/// 1000 rooms it took 63 ms in place of 89.
 const BYTES_MAX: usize = 15 * 1024;
 /// Messages that a block covers, deleted ones included. Distances fit two bytes of seven bits.
 const SPAN_MAX: usize = 4096;
