@@ -7,9 +7,7 @@
 
 use std::time::Duration;
 
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::state::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use crate::text::error_text;
@@ -57,8 +55,6 @@ pub(crate) fn build(pool: Option<PoolSize>) -> Result<(Engine, Allocation), Stri
             .max_memory_size(size.memory_bytes_max)
             .max_unused_warm_slots(places)
             .linear_memory_keep_resident(size.keep_resident_bytes)
-            // Only the pages that a call has written are set back, where the kernel tells them (Linux 6.7).
-            .pagemap_scan(Enabled::Auto)
             .table_keep_resident(16 << 10);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         match Engine::new(&config) {
