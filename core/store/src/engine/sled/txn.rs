@@ -81,6 +81,8 @@ impl Recent {
 pub(crate) struct Txn {
     tree: Tree,
     recent: RefCell<Recent>,
+    /// Flags that the tree does not hold, as far as they were asked for.
+    unset: RefCell<Vec<&'static [u8]>>,
     overlay: Overlay,
     /// Previous overlay values of the keys that the running change wrote, oldest first.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
@@ -127,6 +129,7 @@ impl Txn {
         Txn {
             tree,
             recent: RefCell::default(),
+            unset: RefCell::default(),
             overlay: Overlay::new(),
             undo: Vec::new(),
             newest: HashMap::new(),
@@ -141,6 +144,22 @@ impl Txn {
             Some(pending) => Ok(pending.clone()),
             None => self.get_written(key),
         }
+    }
+
+    /// Whether a key exists that stands for a setting and seldom changes: a missing one is looked for once, which
+    /// [`Txn::get`] does each time.
+    pub(crate) fn has_flag(&self, key: &'static [u8]) -> Result<bool, StoreError> {
+        if let Some(pending) = self.overlay.get(key) {
+            return Ok(pending.is_some());
+        }
+        if self.unset.borrow().contains(&key) {
+            return Ok(false);
+        }
+        let is_set = self.get_written(key)?.is_some();
+        if !is_set {
+            self.unset.borrow_mut().push(key);
+        }
+        Ok(is_set)
     }
 
     fn get_written(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
@@ -344,9 +363,10 @@ impl Txn {
             return None;
         }
         let mut batch = Batch::default();
-        let recent = self.recent.get_mut();
+        let (recent, unset) = (self.recent.get_mut(), self.unset.get_mut());
         for (key, value) in std::mem::take(&mut self.overlay) {
             recent.written(&key, value.as_ref());
+            unset.retain(|flag| key != *flag);
             if let Some(capture) = &mut self.capture {
                 capture.add(&key, value.as_ref());
             }
@@ -431,6 +451,27 @@ mod tests {
         let back = |limit| txn.scan_back(b"a", limit).unwrap();
         assert_eq!(back(9), ["a7", "a2", "a1"].map(IVec::from));
         assert_eq!(back(2), ["a7", "a2"].map(IVec::from));
+    }
+
+    #[test]
+    fn a_flag_is_as_it_was_last_written_in_every_order() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let mut txn = Txn::new(Tree::new((*db).clone(), FailFlag::default()));
+        let flag: &[u8] = b"$F";
+        assert!(!txn.has_flag(flag).unwrap() && !txn.has_flag(flag).unwrap());
+        txn.put(flag.into(), IVec::default());
+        assert!(txn.has_flag(flag).unwrap(), "pending");
+        txn.undo();
+        assert!(!txn.has_flag(flag).unwrap(), "taken back");
+        txn.put(flag.into(), IVec::default());
+        txn.keep();
+        db.apply_batch(txn.take_batch().unwrap()).unwrap();
+        assert!(txn.has_flag(flag).unwrap(), "written");
+        txn.delete(flag.into());
+        assert!(!txn.has_flag(flag).unwrap());
+        txn.keep();
+        db.apply_batch(txn.take_batch().unwrap()).unwrap();
+        assert!(!txn.has_flag(flag).unwrap());
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Record for Delivery {
 
 /// Writes an event, if events are wanted.
 pub(crate) fn emit(txn: &mut Txn, at: Timestamp, body: EventBody) -> Result<(), StoreError> {
-    if txn.get(keys::EVENTS_WANTED)?.is_some() {
+    if txn.has_flag(keys::EVENTS_WANTED)? {
         let id = write(txn, at, body)?;
         txn.put(keys::event_new(id), sled::IVec::default());
     }
@@ -45,7 +45,7 @@ fn write(txn: &mut Txn, at: Timestamp, body: EventBody) -> Result<EventId, Store
 impl Sled {
     pub(crate) async fn events_want(&self, wanted: bool) -> Result<(), StoreError> {
         self.change(move |txn| {
-            match (wanted, txn.get(keys::EVENTS_WANTED)?.is_some()) {
+            match (wanted, txn.has_flag(keys::EVENTS_WANTED)?) {
                 (true, false) => txn.put(keys::EVENTS_WANTED.into(), sled::IVec::default()),
                 (false, true) => txn.delete(keys::EVENTS_WANTED.into()),
                 _ => {}
