@@ -309,11 +309,13 @@ fn is_tls(context: &Context) -> bool {
     context.edge.proxies.origin(context.peer.ip(), &context.head.headers).https
 }
 
-/// Whether a form comes from this site. A browser says so in at least one of the two headers.
+/// Whether a form comes from this site. A browser says so in at least one of the two headers; no page can set either.
+/// `Sec-Fetch-Site` is the browser's own comparison, so it holds behind a proxy that changes `Host`, too.
 pub(crate) fn is_own_site(context: &Context) -> bool {
-    let site = header_text(&context.head.headers, FETCH_SITE);
-    if !matches!(site, "" | "same-origin") {
-        return false;
+    match header_text(&context.head.headers, FETCH_SITE) {
+        "same-origin" => return true,
+        "" => {}
+        _ => return false,
     }
     let origin = context.header(header::ORIGIN);
     let named = context.head.uri.authority().map_or(context.header(header::HOST), |named| named.as_str());

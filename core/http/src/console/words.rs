@@ -116,8 +116,9 @@ words! {
     missing: "چنین چیزی نیست.", "There is no such thing.";
     failed_title: "خطا", "Error";
     failed: "دروازه نتوانست پاسخ دهد؛ گزارش دروازه را ببینید.", "The gateway could not answer; see its log.";
-    form_wrong: "این فرم تازه نیست یا از سایت دیگری آمده است؛ دوباره باز کنید.",
-        "This form is stale or comes from another site; open it again.";
+    form_wrong: "این فرم تازه نیست یا از سایت دیگری آمده است؛ دوباره باز کنید. اگر پشت پروکسی باز هم همین بود، پروکسی باید سرآیند Host را نگه دارد.",
+        "This form is stale or comes from another site; open it again. If that does not help behind a proxy, let the \
+         proxy pass the Host header on.";
     protected: "تنها مدیر با حسابی که دسترسی یا نقش دارد کار می‌کند.",
         "Only an admin acts on an account with rights or a role.";
     own_refused: "هیچ‌کس نقش یا دسترسی خودش را تغییر نمی‌دهد.", "Nobody changes their own role or rights.";
