@@ -18,9 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
-use super::sql::{Fault, Opening, Sql};
+use super::sql::{Fault, Mark, Opening, Sql};
 use super::{Postgres, Shared};
 use crate::StoreError;
 use crate::engine::Then;
@@ -344,22 +342,6 @@ impl Shared {
     /// Marks that no running change has.
     fn marks(&self) -> MutexGuard<'_, Vec<Mark>> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A row that one change at a time writes its number into. One whose transaction may still be under way is not used
-/// again.
-#[derive(Debug, Clone)]
-pub(super) struct Mark {
-    pub(super) slot: Uuid,
-    pub(super) change: i64,
-}
-
-impl Mark {
-    /// The mark of the next change.
-    fn next(free: Option<Mark>) -> Mark {
-        let Mark { slot, change } = free.unwrap_or_else(|| Mark { slot: Uuid::new_v4(), change: 0 });
-        Mark { slot, change: change + 1 }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Reads of one kind that are asked at the same time, and answered by one statement.
 //!
-//! While [`AT_ONCE`] statements are under way, who asks waits for the next one, which reads for all who wait. A read that
-//! every request needs costs one statement when nobody else asks, and a share of one under load. The statement is sent
-//! after the question came, so no answer is older than its question.
+//! While [`AT_ONCE`] statements are under way, who asks waits for the next one, which reads for all who wait. A read
+//! that every request needs costs one statement when nobody else asks, and a share of one under load. The statement is
+//! sent after the question came, so no answer is older than its question.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

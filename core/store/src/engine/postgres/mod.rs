@@ -9,8 +9,8 @@
 //! - **Judges are pure.** A change runs again after a conflict with another one.
 //! - **A lost answer is looked up**, never guessed: see [`change`].
 //!
-//! Reading order: [`connect`], [`migrate`], [`change`], [`lanes`], [`sql`], [`gather`], [`value`], [`sole`]. The statements of an
-//! operation are in its feature's `postgres.rs`, its tables in `migrations/`.
+//! Reading order: [`connect`], [`migrate`], [`change`], [`lanes`], [`sql`], [`gather`], [`value`], [`sole`]. The
+//! statements of an operation are in its feature's `postgres.rs`, its tables in `migrations/`.
 
 pub(crate) mod agent;
 pub(crate) mod change;
@@ -44,7 +44,7 @@ use self::connect::Address;
 use self::gather::Gather;
 use self::lanes::Lanes;
 use self::sole::{Company, Sole};
-use self::sql::Sql;
+use self::sql::{Mark, Sql};
 use crate::engine::sled::commit::{CommitStats, Health};
 use crate::space::Space;
 use crate::{DiskRoom, StoreError, StoreOptions};
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     space: Option<Space>,
     closed: AtomicBool,
     /// Marks that no running change has.
-    marks: Mutex<Vec<change::Mark>>,
+    marks: Mutex<Vec<Mark>>,
     queue_max: usize,
     answer_wait: Duration,
     /// Names this opening of the store in rows that only it may go on with.

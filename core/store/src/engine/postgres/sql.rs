@@ -1,8 +1,8 @@
 //! A connection and its statements: what an operation's SQL runs on, in a change or beside one.
 //!
 //! Every statement is prepared once per connection. Statements whose futures are joined are sent without waiting for
-//! each other's answers (pipelining): BEGIN with the first statement of a change, [`Sql::run_last`] with COMMIT. Inside a
-//! change the first error dooms the transaction: PostgreSQL refuses every later statement, and
+//! each other's answers (pipelining): BEGIN with the first statement of a change, [`Sql::run_last`] with COMMIT. Inside
+//! a change the first error dooms the transaction: PostgreSQL refuses every later statement, and
 //! [`change`](super::change) rolls back, whatever the operation makes of the error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,8 @@ use futures_util::future::{OptionFuture, join, join_all, join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, RowStream, Statement};
+use uuid::Uuid;
 
-use super::change::Mark;
 use crate::StoreError;
 
 /// Other connections that a read tries. Those that broke in the pool are noticed within milliseconds.
@@ -36,6 +36,22 @@ pub(crate) type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// An argument that is kept until its statement is sent.
 pub(crate) type Kept = Box<dyn ToSql + Send + Sync>;
+
+/// A row that one change at a time writes its number into. One whose transaction may still be under way is not used
+/// again.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    pub(super) slot: Uuid,
+    pub(super) change: i64,
+}
+
+impl Mark {
+    /// The mark of the next change.
+    pub(super) fn next(free: Option<Mark>) -> Mark {
+        let Mark { slot, change } = free.unwrap_or_else(|| Mark { slot: Uuid::new_v4(), change: 0 });
+        Mark { slot, change: change + 1 }
+    }
+}
 
 /// How a transaction begins.
 pub(super) struct Opening {
@@ -190,8 +206,8 @@ impl Sql {
         Ok(())
     }
 
-    /// Runs a statement as one of the last of a change: it is sent with COMMIT, and an error of it fails the change. For
-    /// what the change does not read again, and where nothing depends on how many rows it changes.
+    /// Runs a statement as one of the last of a change: it is sent with COMMIT, and an error of it fails the change.
+    /// For what the change does not read again, and where nothing depends on how many rows it changes.
     pub(crate) async fn run_last(&self, statement: &'static str, args: Vec<Kept>) -> Result<(), StoreError> {
         // What is sent behind COMMIT is no part of the transaction, so the statement is prepared before.
         let prepared = self.answered(self.client().prepare_cached(statement)).await;
