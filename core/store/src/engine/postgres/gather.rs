@@ -1,8 +1,8 @@
 //! Reads of one kind that are asked at the same time, and answered by one statement.
 //!
-//! While [`AT_ONCE`] statements are under way, who asks waits for the next one, which reads for all who wait. A read
-//! that every request needs costs one statement when nobody else asks, and a share of one under load. The statement is
-//! sent after the question came, so no answer is older than its question.
+//! While a statement is under way, who asks waits for the next one, which reads for all who wait. A read that every
+//! request needs costs one statement when nobody else asks, and a share of one under load. The statement is sent after
+//! the question came, so no answer is older than its question.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use crate::StoreError;
 
-/// Statements under way: a second one uses the time in which the first one waits for the server.
-const AT_ONCE: usize = 2;
+/// Statements under way. More of them would answer fewer questions each.
+const AT_ONCE: usize = 1;
 
 /// Questions of one statement.
 const QUESTIONS_MAX: usize = 256;
@@ -142,11 +142,11 @@ mod tests {
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
         }
-        permits.add_permits(3);
+        permits.add_permits(AT_ONCE + 1);
         for (question, answer) in asked.into_iter().enumerate() {
             let (answered, together) = answer.await.unwrap().unwrap();
             assert_eq!(answered as usize, question);
-            assert_eq!(together, if question < AT_ONCE { 1 } else { 10 });
+            assert_eq!(together, if question < AT_ONCE { 1 } else { 12 - AT_ONCE });
         }
         // Idle, the next one is read at once.
         permits.add_permits(1);
