@@ -2,8 +2,8 @@
 //!
 //! Every limit that hyper leaves open is set here: concurrent connections, time for a request's head (which is
 //! also how long a kept-alive connection may idle), number and size of headers, time for a reply (`timed`). Bodies are
-//! limited where they are read (`fields`). When the gateway stops, the listener closes first, requests in flight
-//! finish, and what is left after the grace time is dropped.
+//! limited where they are read (`fields`). When the gateway stops, the listener closes first, connections that were made
+//! before and requests in flight are served to their end, and what is left after the grace time is dropped.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -35,6 +35,9 @@ const DISCARD_BYTES: usize = 1024 * 1024;
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// From the moment in which a listener refuses until no processor is making a connection of it any more.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(1);
+
 /// Connections to the operators' listener: a scraper, a supervisor, a console and some commands.
 const OPERATOR_CONNECTIONS_MAX: usize = 256;
 
@@ -61,7 +64,73 @@ impl Listener {
             Listener::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), LOCAL_PEER)),
         }
     }
+
+    /// Closes the listener. Returns the connections that were made and that nobody has taken: closing alone would
+    /// reset them, and a proxy that has sent a request on one of them may not send it anywhere else.
+    async fn close(self) -> Vec<(Stream, SocketAddr)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let Ok(listener) = listener.into_std() else { return Vec::new() };
+                if let Err(error) = refuse(&listener) {
+                    tracing::debug!(%error, "the listener closes without refusing first");
+                }
+                tokio::time::sleep(HANDSHAKE_TIME).await;
+                let taken = std::iter::from_fn(|| taken(|| listener.accept()));
+                let stream = |(stream, peer): (std::net::TcpStream, SocketAddr)| {
+                    accept_all(&stream);
+                    stream.set_nonblocking(true).ok()?;
+                    let _ = stream.set_nodelay(true);
+                    Some((Stream::Tcp(TcpStream::from_std(stream).ok()?), peer))
+                };
+                taken.filter_map(stream).collect()
+            }
+            #[cfg(unix)]
+            Listener::Unix(listener) => {
+                let Ok(listener) = listener.into_std() else { return Vec::new() };
+                let taken = std::iter::from_fn(|| taken(|| listener.accept()));
+                let stream = |(stream, _): (std::os::unix::net::UnixStream, _)| {
+                    stream.set_nonblocking(true).ok()?;
+                    Some((Stream::Unix(tokio::net::UnixStream::from_std(stream).ok()?), LOCAL_PEER))
+                };
+                taken.filter_map(stream).collect()
+            }
+        }
+    }
 }
+
+/// The next connection that waits. One that its client has given up is passed over.
+fn taken<T>(accept: impl Fn() -> io::Result<T>) -> Option<T> {
+    loop {
+        match accept() {
+            Ok(connection) => return Some(connection),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Lets no further connection be made. A client that tries finds the port closed a moment later.
+///
+/// The socket drops every packet that comes for it: `BPF_RET | BPF_K` of no byte. Source: `linux/bpf_common.h`.
+#[cfg(target_os = "linux")]
+fn refuse(listener: &std::net::TcpListener) -> io::Result<()> {
+    socket2::SockRef::from(listener).attach_filter(&[socket2::SockFilter::new(0x06, 0, 0, 0)])
+}
+
+/// A connection that was being made when [`refuse`] came has the listener's filter.
+#[cfg(target_os = "linux")]
+fn accept_all(stream: &std::net::TcpStream) {
+    // Nearly all have none, which is the error.
+    let _ = socket2::SockRef::from(stream).detach_filter();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse(_: &std::net::TcpListener) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn accept_all(_: &std::net::TcpStream) {}
 
 /// An accepted connection.
 enum Stream {
@@ -98,20 +167,14 @@ pub async fn serve(listener: Listener, door: Door, api: Arc<Api>, stop: Cancella
         .max_buf_size(limits.header_bytes_max)
         .keep_alive(true);
 
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, door, &connections) => accepted,
-        };
-        let (stream, peer, permit) = accepted;
+    let begin = |stream: Stream, peer: SocketAddr, permit: OwnedSemaphorePermit| {
         let (api, stop) = (api.clone(), stop.clone());
         let place = match door {
             Door::Public => api.place(peer.ip()),
             Door::Operator => Ok(None),
         };
         // The address has its share already; a closed connection costs nobody anything.
-        let Ok(place) = place else { continue };
+        let Ok(place) = place else { return };
         let from = From { door, peer, place };
         let connection = Connection { from, write_timeout, permit, api, stop };
         match stream {
@@ -119,8 +182,20 @@ pub async fn serve(listener: Listener, door: Door, api: Arc<Api>, stop: Cancella
             #[cfg(unix)]
             Stream::Unix(stream) => tracker.spawn(connection.serve(stream, builder.clone())),
         };
+    };
+    loop {
+        let (stream, peer, permit) = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, door, &connections) => accepted,
+        };
+        begin(stream, peer, permit);
     }
-    drop(listener);
+    for (stream, peer) in listener.close().await {
+        if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
+            begin(stream, peer, permit);
+        }
+    }
     tracker.close();
     let grace = Duration::from_secs(limits.shutdown_timeout_seconds);
     if tokio::time::timeout(grace, tracker.wait()).await.is_err() {
@@ -248,5 +323,42 @@ impl Connection {
             discard(parts.io.into_inner()).await;
         }
         drop(permit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_that_nobody_took_are_served_when_the_listener_closes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(b"request").await.unwrap();
+            clients.push(client);
+        }
+        drop(clients.pop());
+        let waiting = Listener::Tcp(listener).close().await;
+        assert!(waiting.len() >= 19, "{}", waiting.len());
+        let refused = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        for (stream, peer) in waiting {
+            let Stream::Tcp(mut stream) = stream else { panic!("a TCP listener") };
+            let Some(client) =
+                clients.iter_mut().find(|client| client.local_addr().is_ok_and(|address| address == peer))
+            else {
+                continue;
+            };
+            let mut bytes = [0; 7];
+            stream.read_exact(&mut bytes).await.unwrap();
+            stream.write_all(b"answers").await.unwrap();
+            client.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(&bytes, b"answers");
+        }
     }
 }

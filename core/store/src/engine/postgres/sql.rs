@@ -306,6 +306,7 @@ impl Sql {
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, (Fault, StoreError)> {
+        debug_assert!(lock(&self.last).is_empty(), "a statement behind those that are sent with COMMIT");
         let Some(opening) = lock(&self.opening).take() else { return self.answered(statement).await };
         let answered = async {
             let (begun, answer) = join(begin(self.client(), &opening), statement).await;
