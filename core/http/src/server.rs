@@ -2,8 +2,8 @@
 //!
 //! Every limit that hyper leaves open is set here: concurrent connections, time for a request's head (which is
 //! also how long a kept-alive connection may idle), number and size of headers, time for a reply (`timed`). Bodies are
-//! limited where they are read (`fields`). When the gateway stops, the listener closes first, connections that were made
-//! before and requests in flight are served to their end, and what is left after the grace time is dropped.
+//! limited where they are read (`fields`). When the gateway stops, the listener closes first, connections that were
+//! made before and requests in flight are served to their end, and what is left after the grace time is dropped.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
