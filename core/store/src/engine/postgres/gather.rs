@@ -2,7 +2,8 @@
 //!
 //! While a statement is under way, who asks waits for the next one, which reads for all who wait. A read that every
 //! request needs costs one statement when nobody else asks, and a share of one under load. The statement is sent after
-//! the question came, so no answer is older than its question.
+//! the question came, so no answer is older than its question. A database that is away is waited for once: the error
+//! goes to all who wait, too.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +24,11 @@ pub(crate) type Answers<A> = Pin<Box<dyn Future<Output = Result<Vec<A>, StoreErr
 
 pub(crate) struct Gather<Q, A>(Mutex<Waiting<Q, A>>);
 
+/// Where an answer goes.
+type Sender<A> = oneshot::Sender<Result<A, StoreError>>;
+
 struct Waiting<Q, A> {
-    asked: Vec<(Q, oneshot::Sender<A>)>,
+    asked: Vec<(Q, Sender<A>)>,
     under_way: usize,
 }
 
@@ -36,8 +40,17 @@ impl<Q, A> Default for Gather<Q, A> {
 
 impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
     /// Asks a question, which `read` answers together with others; every caller has to give the same one. `None` when
-    /// the statement failed: a caller that reads alone then learns why.
-    pub(crate) async fn ask<F>(self: &Arc<Self>, runtime: &Handle, question: Q, read: F) -> Option<A>
+    /// the statement failed for a reason of its own: a caller that reads alone then learns it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], [`StoreError::Busy`], [`StoreError::Closed`].
+    pub(crate) async fn ask<F>(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        question: Q,
+        read: F,
+    ) -> Result<Option<A>, StoreError>
     where
         F: Fn(Vec<Q>) -> Answers<A> + Send + 'static,
     {
@@ -46,11 +59,11 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
             // A task of its own: others wait for it, so it must not end with its caller.
             runtime.spawn(UnderWay(Some(Arc::clone(self))).run(read));
         }
-        receiver.await.ok()
+        receiver.await.ok().transpose()
     }
 
     /// Adds a question; true when the caller has to begin reading.
-    fn add(&self, question: Q, sender: oneshot::Sender<A>) -> bool {
+    fn add(&self, question: Q, sender: Sender<A>) -> bool {
         let mut waiting = self.waiting();
         waiting.asked.push((question, sender));
         let begins = waiting.under_way < AT_ONCE;
@@ -59,7 +72,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
     }
 
     /// The questions that wait. None: the statement under way that asks for them has ended by this.
-    fn take(&self) -> Option<(Vec<Q>, Vec<oneshot::Sender<A>>)> {
+    fn take(&self) -> Option<(Vec<Q>, Vec<Sender<A>>)> {
         let mut waiting = self.waiting();
         if waiting.asked.is_empty() {
             waiting.under_way -= 1;
@@ -82,14 +95,40 @@ struct UnderWay<Q, A>(Option<Arc<Gather<Q, A>>>);
 impl<Q: Send + 'static, A: Send + 'static> UnderWay<Q, A> {
     async fn run(mut self, read: impl Fn(Vec<Q>) -> Answers<A> + Send) {
         while let Some((questions, senders)) = self.0.as_ref().and_then(|gather| gather.take()) {
-            // Without an answer the senders are dropped, which is the answer.
-            if let Ok(answers) = read(questions).await {
-                for (sender, answer) in senders.into_iter().zip(answers) {
-                    let _ = sender.send(answer);
+            match read(questions).await {
+                Ok(answers) => {
+                    for (sender, answer) in senders.into_iter().zip(answers) {
+                        let _ = sender.send(Ok(answer));
+                    }
                 }
+                Err(error) => self.fail(senders, &error),
             }
         }
         self.0 = None;
+    }
+
+    /// Ends the wait of a failed statement's questions, and of those behind it when they would fail alike. Others than
+    /// those learn nothing, by which they read alone.
+    fn fail(&self, mut senders: Vec<Sender<A>>, error: &StoreError) {
+        if shared(error).is_none() {
+            return;
+        }
+        if let Some(gather) = &self.0 {
+            senders.extend(gather.waiting().asked.drain(..).map(|(_, sender)| sender));
+        }
+        for (sender, error) in senders.into_iter().zip(std::iter::from_fn(|| shared(error))) {
+            let _ = sender.send(Err(error));
+        }
+    }
+}
+
+/// An error that every statement of this moment has.
+fn shared(error: &StoreError) -> Option<StoreError> {
+    match error {
+        StoreError::Unavailable { reason } => Some(StoreError::Unavailable { reason: reason.clone() }),
+        StoreError::Busy => Some(StoreError::Busy),
+        StoreError::Closed => Some(StoreError::Closed),
+        _ => None,
     }
 }
 
@@ -119,7 +158,10 @@ mod tests {
             Box::pin(async move {
                 permits.acquire().await.expect("it is not closed").forget();
                 if questions.contains(&13) {
-                    return Err(StoreError::Busy);
+                    return Err(StoreError::Full);
+                }
+                if questions.contains(&77) {
+                    return Err(StoreError::Unavailable { reason: "away".to_owned() });
                 }
                 assert!(!questions.contains(&99), "a defect");
                 let count = questions.len();
@@ -144,13 +186,35 @@ mod tests {
         }
         permits.add_permits(AT_ONCE + 1);
         for (question, answer) in asked.into_iter().enumerate() {
-            let (answered, together) = answer.await.unwrap().unwrap();
+            let (answered, together) = answer.await.unwrap().unwrap().unwrap();
             assert_eq!(answered as usize, question);
             assert_eq!(together, if question < AT_ONCE { 1 } else { 12 - AT_ONCE });
         }
         // Idle, the next one is read at once.
         permits.add_permits(1);
-        assert_eq!(ask(5).await.unwrap(), Some((5, 1)));
+        assert_eq!(ask(5).await.unwrap().unwrap(), Some((5, 1)));
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_waited_for_once() {
+        let (gather, permits) = (Arc::new(Gather::default()), Arc::new(Semaphore::new(0)));
+        let handle = Handle::current();
+        let ask = |question| {
+            let (gather, handle, read) = (Arc::clone(&gather), handle.clone(), read(&permits));
+            tokio::spawn(async move { gather.ask(&handle, question, read).await })
+        };
+        let mut asked = vec![ask(77)];
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        asked.extend([ask(1), ask(2)]);
+        tokio::task::yield_now().await;
+        // One statement fails; those who asked meanwhile wait for no second one.
+        permits.add_permits(1);
+        for answer in asked {
+            assert!(matches!(answer.await.unwrap(), Err(StoreError::Unavailable { .. })));
+        }
+        permits.add_permits(1);
+        assert_eq!(ask(3).await.unwrap().unwrap(), Some((3, 1)));
     }
 
     #[tokio::test]
@@ -160,7 +224,7 @@ mod tests {
         for question in [13, 99, 1, 99, 13, 99, 2] {
             let answer =
                 tokio::time::timeout(Duration::from_secs(60), gather.ask(&handle, question, read(&permits)));
-            let answered = answer.await.expect("it is answered");
+            let answered = answer.await.expect("it is answered").unwrap();
             assert_eq!(answered.map(|(answer, _)| answer), (question < 13).then_some(question));
         }
         assert_eq!(gather.waiting().under_way, 0);

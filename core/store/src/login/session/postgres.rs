@@ -110,7 +110,7 @@ impl Postgres {
         let asked = (int(user.0), int(session.0));
         let shared = Arc::clone(&self.shared);
         let read = move |asked| -> Answers<Row> { Box::pin(gates(Arc::clone(&shared), asked)) };
-        let row = match self.shared.gates.ask(&self.shared.runtime, asked, read).await {
+        let row = match self.shared.gates.ask(&self.shared.runtime, asked, read).await? {
             Some(row) => row,
             None => self.reader().await?.row(GATES, &[&vec![asked.0], &vec![asked.1]]).await?,
         };
