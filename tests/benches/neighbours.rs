@@ -24,8 +24,10 @@ const HEALTH: usize = 2000;
 const CALLS: usize = 300;
 /// And how long they are asked for at most. A neighbour that is held up answers few.
 const ASKING: Duration = Duration::from_secs(1);
-/// Calls at once of a guest that misbehaves.
+/// Callers of a guest that misbehaves.
 const CALLERS: usize = 12;
+/// From the end of a call to the same caller's next one: what the guest does is measured, not how often it is asked.
+const NEXT_CALL: Duration = Duration::from_millis(100);
 /// From the start of what goes on to the first request beside it, and from its end to the first one alone.
 const SETTLE: Duration = Duration::from_millis(500);
 /// What p99 may grow by.
@@ -164,7 +166,7 @@ impl Calling {
                 loop {
                     // It ends by a limit or with its text; the neighbours are what is measured.
                     let _ = kit::run(&provider, input).await;
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(NEXT_CALL).await;
                 }
             })
         };

@@ -1,11 +1,9 @@
-//! The engine: its settings, its pool and its clock.
+//! The engine: its settings and its pool.
 //!
 //! The pool has a place for every call that the global semaphore lets in, and a few more for plugins that describe
 //! themselves: a call that holds a permit never waits for memory. Where address space is limited (containers,
 //! `ulimit -v`) the pool does not fit; then memory is allocated on demand, which is slower and otherwise the same.
-//! Not here: what a plugin may do while it runs (see `state`).
-
-use std::time::Duration;
+//! Not here: its clock (see `clock`), and what a plugin may do while it runs (see `state`).
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
@@ -99,19 +97,4 @@ fn config_common() -> Config {
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_memory64(false);
     config
-}
-
-/// Starts the thread that moves the engine's epoch on. It holds no strong reference and ends with the engine.
-pub(crate) fn ticker_start(engine: &Engine, tick: Duration) -> std::io::Result<()> {
-    let engine = engine.weak();
-    let run = move || {
-        loop {
-            std::thread::sleep(tick);
-            match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
-                None => return,
-            }
-        }
-    };
-    std::thread::Builder::new().name("plugin-ticker".to_owned()).spawn(run).map(drop)
 }

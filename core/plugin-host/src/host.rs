@@ -7,17 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
-use wasmtime::Engine;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Store};
 
+use crate::aside::{Aside, Call, Habit};
 use crate::cache::CodeCache;
+use crate::clock::Clock;
 use crate::compile::{Child, CompileLimits, Compiler};
 use crate::description::Description;
 use crate::egress::EgressOptions;
@@ -54,7 +54,7 @@ pub struct HostOptions {
     /// The most memory any plugin's limits may allow, in bytes. Default 64 MiB.
     pub memory_bytes_max: usize,
     /// The clock by which guest CPU is counted. Default 10 ms: a hundred wake-ups a second, and a plugin that loops
-    /// holds its thread no longer than this at once.
+    /// holds a thread of its caller's runtime no longer than this. While calls compute for long, the clock is faster.
     pub tick: Duration,
     /// Keep instances' memory in a pool. Default true; falls back when the address space is limited.
     pub pooling: bool,
@@ -113,15 +113,13 @@ pub struct Host {
 pub(crate) struct HostInner {
     pub(crate) engine: Engine,
     pub(crate) options: HostOptions,
-    pub(crate) calls: Semaphore,
+    pub(crate) calls: Arc<Semaphore>,
     linker: Linker<CallState>,
-    loads: Semaphore,
-    /// Turns of calls that compute for long.
-    pub(crate) long: Arc<Semaphore>,
+    loads: Arc<Semaphore>,
+    pub(crate) aside: Aside,
     cache: Option<Arc<CodeCache>>,
     pub(crate) kept: Option<Kept>,
     allocation: Allocation,
-    running: AtomicU32,
 }
 
 impl Host {
@@ -158,18 +156,17 @@ impl Host {
                 None
             }
         });
-        engine::ticker_start(&engine, options.tick)?;
+        let clock = Clock::start(&engine, options.tick)?;
         Ok(Host {
             inner: Arc::new(HostInner {
                 engine,
-                calls: Semaphore::new(options.calls_max as usize),
+                calls: Arc::new(Semaphore::new(options.calls_max as usize)),
                 linker,
-                loads: Semaphore::new(LOADS_MAX as usize),
-                long: Arc::new(Semaphore::new(long_places())),
+                loads: Arc::new(Semaphore::new(LOADS_MAX as usize)),
+                aside: Aside::new(clock),
                 cache,
                 kept,
                 allocation,
-                running: AtomicU32::new(0),
                 options,
             }),
         })
@@ -187,7 +184,8 @@ impl Host {
 
     /// Calls of all plugins that run now.
     pub fn calls_running(&self) -> u32 {
-        self.inner.running.load(Ordering::Relaxed)
+        let free = u32::try_from(self.inner.calls.available_permits()).unwrap_or(u32::MAX);
+        self.inner.options.calls_max.saturating_sub(free)
     }
 
     /// Makes a plugin of a component's bytes: compiles it or takes its code from the cache, checks kind, version,
@@ -205,7 +203,7 @@ impl Host {
             return Err(LoadError::FileTooLarge { found, limit });
         }
         let closed = |_| LoadError::Host("the host is closing".to_owned());
-        let _permit = self.inner.loads.acquire().await.map_err(closed)?;
+        let permit = Arc::clone(&self.inner.loads).acquire_owned().await.map_err(closed)?;
 
         let begun = Instant::now();
         let digest = blake3::hash(&bytes).to_hex().to_string();
@@ -222,7 +220,7 @@ impl Host {
             Ok(checked)
         })
         .await?;
-        let description = self.describe(&checked).await?;
+        let (checked, description) = self.describe(checked, permit).await?;
         Ok(Arc::new(Plugin::new(checked, description, digest, from_cache, compile_time)))
     }
 
@@ -282,7 +280,12 @@ impl Host {
         }
     }
 
-    async fn describe(&self, checked: &Checked) -> Result<Description, LoadError> {
+    /// Lets a plugin describe itself. Gives the permit back when its instance is gone.
+    async fn describe(
+        &self,
+        checked: Checked,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(Checked, Description), LoadError> {
         let limits = Limits {
             memory_bytes_max: self.inner.options.memory_bytes_max,
             wall_time_max: DESCRIBE_TIME_MAX,
@@ -295,37 +298,34 @@ impl Host {
             border: Arc::new(Border::default()),
             hosts: Arc::new(Grants::default()),
             tick: self.inner.options.tick,
-            long: Arc::clone(&self.inner.long),
             stats: Arc::default(),
+            habit: Habit::default(),
             limits,
         });
         let network = Network::Denied("there is no network while a plugin describes itself");
         let mut store = CallState::store(&self.inner.engine, &grant, None, network);
-        let failed = |error: wasmtime::Error| LoadError::Describe(error_text(&error));
-        let meter = store.data().meter();
-        let run = async {
-            let instance = checked.pre.instantiate_async(&mut store).await.map_err(failed)?;
-            checked.types_check(&mut store, &instance)?;
-            let describe = instance
-                .get_typed_func::<(), (wit::Description,)>(&mut store, &checked.describe)
-                .map_err(failed)?;
-            describe.call_async(&mut store, ()).await.map_err(failed)
-        };
-        let mut run = pin!(run);
-        let metered = std::future::poll_fn(|context| meter.poll(run.as_mut(), context));
-        match tokio::time::timeout(grant.limits.wall_time_max, metered).await {
-            Ok(Ok((raw,))) => Description::parse(raw).map_err(LoadError::Description),
-            Ok(Err(error)) => Err(error),
+        let meter = Arc::clone(store.data().meter());
+        let run = Box::pin(async move {
+            let _permit = permit;
+            let described = described(&checked, &mut store).await;
+            drop(store);
+            described.map(|described| (checked, described))
+        });
+        match tokio::time::timeout(DESCRIBE_TIME_MAX, Call::here(run, meter, &self.inner.aside)).await {
+            Ok(described) => described,
             Err(_) => Err(LoadError::Describe(format!("no answer in {} s", DESCRIBE_TIME_MAX.as_secs()))),
         }
     }
 }
 
-/// Calls that may compute for long at once: one less than there are cores, so that one is left for everything else,
-/// sockets and timers above all. With as many as cores, a request beside twelve guests that loop waited for their turns
-/// of 10 ms.
-pub(crate) fn long_places() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1)
+async fn described(checked: &Checked, store: &mut Store<CallState>) -> Result<Description, LoadError> {
+    let failed = |error: wasmtime::Error| LoadError::Describe(error_text(&error));
+    let instance = checked.pre.instantiate_async(&mut *store).await.map_err(failed)?;
+    checked.types_check(store, &instance)?;
+    let describe =
+        instance.get_typed_func::<(), (wit::Description,)>(&mut *store, &checked.describe).map_err(failed)?;
+    let (raw,) = describe.call_async(&mut *store, ()).await.map_err(failed)?;
+    Description::parse(raw).map_err(LoadError::Description)
 }
 
 /// Runs work that takes a thread for a while.
@@ -334,22 +334,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, LoadError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(LoadError::Host("loading stopped".to_owned())))
-}
-
-impl HostInner {
-    /// Counts a running call until the guard is dropped.
-    pub(crate) fn run(&self) -> Running<'_> {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Running(&self.running)
-    }
-}
-
-pub(crate) struct Running<'a>(&'a AtomicU32);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 fn options_check(options: &HostOptions) -> Result<(), HostError> {

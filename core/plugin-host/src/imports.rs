@@ -58,7 +58,10 @@ async fn http_send(state: &mut CallState, request: wit::Request) -> Result<HttpR
     };
     let request = request_in(state, request)?;
 
-    state.http.requests_sent += 1;
+    if !state.meter().send() {
+        state.meter().unsend();
+        return Err(HttpError::NotSent("nobody waits for this call".to_owned()));
+    }
     // In a task of its own: an HTTP client and TLS need far more stack than a guest's fiber has. The guard ends
     // it when this call ends.
     let mut task = Aborting(tokio::spawn(async move { transport.send(request).await }));
@@ -80,7 +83,7 @@ async fn http_send(state: &mut CallState, request: wit::Request) -> Result<HttpR
     if let Err(error) = &answer
         && !error.may_have_sent()
     {
-        state.http.requests_sent -= 1;
+        state.meter().unsend();
     }
     answer
 }

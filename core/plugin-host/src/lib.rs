@@ -61,9 +61,11 @@
 
 #![deny(unsafe_code)]
 
+mod aside;
 mod binding;
 mod cache;
 mod call_error;
+mod clock;
 mod compile;
 mod description;
 mod egress;

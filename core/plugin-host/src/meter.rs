@@ -1,32 +1,31 @@
-//! The CPU of one call: the guest's and that of the host functions it calls; waiting does not count.
+//! What one call used, as its caller may ask while it runs: CPU, and whether it may have sent something.
+//!
+//! CPU is the guest's and that of the host functions it calls; waiting does not count.
 //!
 //! The whole call is one future, so its CPU is the time inside that future's polls. Until the clock of the host first
 //! interrupts a call, a poll's time is measured by the wall and counts for at most one tick, because reading the
 //! thread's CPU clock costs as much as a tenth of a short call. From then on the thread's own CPU clock counts, which
 //! neither waiting nor other programs move. Nothing resets the count: a call that returns to the host again and again,
 //! or that never waits, meets its limit all the same.
-//! Not here: when the clock interrupts (see `host`), and what happens then (see `state`).
+//! Not here: when the clock interrupts (see `clock`), and where a call goes on that computes for long (see `aside`).
 
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
+/// Set in [`Meter::sent`] when the caller has given up.
+const GIVEN_UP: u32 = 1 << 31;
 
 /// What an interrupted call does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// It began its turn a moment ago.
+    /// It has used little so far.
     GoOn,
-    /// It lets other tasks of its thread run.
+    /// It lets others compute.
     Yield,
-    /// It leaves its thread, and takes its next turn when it has one of the host's places for calls that compute for
-    /// long. Yielding alone would keep a worker busy that then looks at sockets and timers only once in dozens of
-    /// turns, which other calls would notice.
-    StepAside,
-    /// It has used up its CPU.
+    /// It has used up its CPU, or nobody waits for it.
     End,
 }
 
@@ -35,31 +34,46 @@ pub(crate) struct Meter {
     limit: Duration,
     tick: Duration,
     count: Mutex<Count>,
+    /// Requests that may have reached their host.
+    sent: AtomicU32,
 }
 
 struct Count {
+    /// Up to the last poll's end, or to the last interruption.
     used: Duration,
-    /// When the present poll began, by the wall.
-    begun: Instant,
-    /// The thread's CPU time up to which this call was counted; set once it was interrupted.
-    counted: Option<Duration>,
-    /// The place in which this turn computes. It ends with the poll: a call that waits holds none.
-    place: Option<OwnedSemaphorePermit>,
+    poll: Option<PollCount>,
+    /// The clock has interrupted the call.
+    interrupted: bool,
+    /// The call is where it computes in short turns.
+    aside: bool,
+}
+
+/// From where on the present poll is counted.
+#[derive(Clone, Copy)]
+enum PollCount {
+    /// By the wall.
+    Wall(Instant),
+    /// By the thread's CPU time.
+    Thread(Duration),
 }
 
 impl Meter {
     pub(crate) fn new(limit: Duration, tick: Duration) -> Meter {
-        let count = Count { used: Duration::ZERO, begun: Instant::now(), counted: None, place: None };
-        Meter { limit, tick, count: Mutex::new(count) }
+        let count = Count { used: Duration::ZERO, poll: None, interrupted: false, aside: false };
+        Meter { limit, tick, count: Mutex::new(count), sent: AtomicU32::new(0) }
     }
 
     /// Polls the call and counts the time that the poll takes.
-    pub(crate) fn poll<F: Future>(&self, call: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+    pub(crate) fn poll<F: Future + ?Sized>(
+        &self,
+        call: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<F::Output> {
         self.with(|count| {
-            count.begun = Instant::now();
-            if count.counted.is_some() {
-                count.counted = Some(thread_time());
-            }
+            count.poll = Some(match count.interrupted {
+                true => PollCount::Thread(thread_time()),
+                false => PollCount::Wall(Instant::now()),
+            });
         });
         // Also when the poll unwinds.
         let _end = End(self);
@@ -68,50 +82,80 @@ impl Meter {
 
     /// Decides, inside a poll, what a call does that the host's clock has interrupted.
     pub(crate) fn interrupted(&self) -> Turn {
-        self.with(|count| {
-            let now = thread_time();
-            let turn = count.begun.elapsed();
-            count.used += match count.counted {
-                Some(counted) => now.saturating_sub(counted),
-                None => turn.min(self.tick),
-            };
-            count.counted = Some(now);
-            if count.used > self.limit {
-                Turn::End
-            } else if turn < self.tick / 2 {
-                Turn::GoOn
-            } else if count.used <= self.tick * 2 {
-                Turn::Yield
-            } else {
-                // The next turn is for whoever waits longest.
-                count.place = None;
-                Turn::StepAside
-            }
-        })
+        let (used, aside) = self.with(|count| {
+            count.used += self.of_poll(count);
+            count.interrupted = true;
+            count.poll = Some(PollCount::Thread(thread_time()));
+            (count.used, count.aside)
+        });
+        if used > self.limit || self.sent.load(Ordering::Relaxed) & GIVEN_UP != 0 {
+            Turn::End
+        } else if aside || self.is_long_of(used) {
+            Turn::Yield
+        } else {
+            Turn::GoOn
+        }
     }
 
-    /// Takes the place for the rest of this poll.
-    pub(crate) fn take_place(&self, place: OwnedSemaphorePermit) {
-        self.with(|count| count.place = Some(place));
-    }
-
-    /// CPU used up to the end of the last poll or interruption.
+    /// CPU used until now.
     pub(crate) fn used(&self) -> Duration {
-        self.with(|count| count.used)
+        self.with(|count| count.used + self.of_poll(count))
+    }
+
+    /// Makes each interruption the end of a turn.
+    pub(crate) fn step_aside(&self) {
+        self.with(|count| count.aside = true);
+    }
+
+    /// Whether the call has computed for half a tick.
+    pub(crate) fn is_long(&self) -> bool {
+        self.is_long_of(self.with(|count| count.used))
+    }
+
+    fn is_long_of(&self, used: Duration) -> bool {
+        used >= self.tick / 2
+    }
+
+    /// Notes that a request is about to be sent. False when the caller has given up and it must not be.
+    #[must_use]
+    pub(crate) fn send(&self) -> bool {
+        self.sent.fetch_add(1, Ordering::Relaxed) & GIVEN_UP == 0
+    }
+
+    /// Notes that the last request did not leave.
+    pub(crate) fn unsend(&self) {
+        self.sent.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a request may have reached its host.
+    pub(crate) fn may_have_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) & !GIVEN_UP > 0
+    }
+
+    /// Ends the call where the caller leaves it, though it may be computing on another thread: it sends nothing from
+    /// now on. Returns whether a request may have reached its host before.
+    pub(crate) fn give_up(&self) -> bool {
+        self.sent.fetch_or(GIVEN_UP, Ordering::Relaxed) & !GIVEN_UP > 0
+    }
+
+    /// What the present poll used that is not yet in `used`.
+    fn of_poll(&self, count: &Count) -> Duration {
+        match count.poll {
+            None => Duration::ZERO,
+            Some(PollCount::Wall(begun)) => begun.elapsed().min(self.tick),
+            Some(PollCount::Thread(counted)) => thread_time().saturating_sub(counted),
+        }
     }
 
     fn poll_end(&self) {
         self.with(|count| {
-            count.place = None;
-            count.used += match count.counted {
-                Some(counted) => thread_time().saturating_sub(counted),
-                None => count.begun.elapsed().min(self.tick),
-            };
+            count.used += self.of_poll(count);
+            count.poll = None;
         });
     }
 
     fn with<R>(&self, change: impl FnOnce(&mut Count) -> R) -> R {
-        // One task at a time polls a call, so the lock is never contended; nothing inside it panics.
+        // One task at a time polls a call, so the lock is hardly ever contended; nothing inside it panics.
         change(&mut self.count.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -190,22 +234,17 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_s_place_is_free_when_the_poll_ends_and_when_the_next_turn_is_asked_for() {
-        let places = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+    fn a_call_that_was_given_up_sends_nothing_and_ends() {
         let meter = Meter::new(Duration::from_secs(10), TICK);
-        let take = || meter.take_place(places.clone().try_acquire_owned().expect("a free place"));
+        assert!(meter.send() && meter.may_have_sent());
+        meter.unsend();
+        assert!(!meter.may_have_sent());
+        assert!(!meter.give_up(), "nothing was sent");
+        assert!(!meter.send());
+        meter.unsend();
+        assert!(!meter.may_have_sent());
         let _ = poll_once(&meter, || {
-            take();
-            assert_eq!(places.available_permits(), 0);
-            Poll::Pending
-        });
-        assert_eq!(places.available_permits(), 1, "it waits");
-        let _ = poll_once(&meter, || {
-            let _ = meter.interrupted();
-            spin(TICK * 3);
-            take();
-            assert_eq!(meter.interrupted(), Turn::StepAside);
-            assert_eq!(places.available_permits(), 1, "it steps aside");
+            assert_eq!(meter.interrupted(), Turn::End);
             Poll::Pending
         });
     }

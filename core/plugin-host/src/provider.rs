@@ -12,15 +12,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-use wasmtime::component::{ComponentNamedList, Instance, Lift, Lower};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::Store;
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower};
 
+use crate::aside::{Call, Habit};
 use crate::binding::{self, BindError, Binding};
 use crate::call_error::{self, CallError};
 use crate::egress::{Egress, Transport};
 use crate::function::Function;
-use crate::host::{Host, Running};
+use crate::host::Host;
 use crate::limits::Limits;
+use crate::meter::Meter;
 use crate::plugin::Plugin;
 use crate::state::{CallState, Grant, Network};
 use crate::stats::{CallStats, Stats};
@@ -32,13 +35,16 @@ pub struct Provider {
     plugin: Arc<Plugin>,
     grant: Arc<Grant>,
     transport: Arc<dyn Transport>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     waiting: AtomicU32,
     facts: OnceLock<Facts>,
 }
 
 /// What the embedder asked a provider when it was prepared.
 pub type Facts = Arc<dyn Any + Send + Sync>;
+
+/// A place of a provider and one of the host. A call keeps them until its instance is gone.
+type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Provider {
     /// Checks an operator's settings, hosts and limits against the plugin's description. Opens nothing yet.
@@ -67,7 +73,7 @@ impl Provider {
         let hosts = Arc::new(bound.grants);
         Ok(Provider {
             transport: Arc::new(Egress::new(Arc::clone(&hosts), options.egress.clone())),
-            places: Semaphore::new(limits.concurrency_max as usize),
+            places: Arc::new(Semaphore::new(limits.concurrency_max as usize)),
             waiting: AtomicU32::new(0),
             facts: OnceLock::new(),
             grant: Arc::new(Grant {
@@ -76,7 +82,7 @@ impl Provider {
                 border: Arc::new(Border::new(&bound.secrets)),
                 hosts,
                 tick: options.tick,
-                long: Arc::clone(&host.inner.long),
+                habit: Habit::default(),
                 limits,
                 stats,
             }),
@@ -163,12 +169,11 @@ impl Provider {
     /// Those of a call that comes to instantiation.
     pub async fn hold(&self) -> Result<Held<'_>, CallError> {
         let places = self.enter().await?;
-        let running = self.host.inner.run();
         let transport = Some(Arc::clone(&self.transport));
         let mut store = CallState::store(&self.host.inner.engine, &self.grant, transport, Network::Granted);
         match self.plugin.pre().instantiate_async(&mut store).await {
-            Ok(instance) => Ok(Held { provider: self, store, instance, _running: running, _places: places }),
-            Err(error) => Err(self.error_sort(&error, store.data().may_have_sent())),
+            Ok(instance) => Ok(Held { provider: self, store, instance, _places: places }),
+            Err(error) => Err(self.grant.error_sort(&error, store.data().meter())),
         }
     }
 
@@ -193,60 +198,59 @@ impl Provider {
         P: ComponentNamedList + Lower + Send + Sync + 'static,
         R: ComponentNamedList + Lift + GuestData + Send + Sync + 'static,
     {
-        let named = || (function.interface().to_owned(), function.name().to_owned());
         let Some(index) = self.plugin.function(function.interface(), function.name()) else {
-            let (interface, function) = named();
+            let (interface, function) = named(&function);
             return Err(CallError::NoSuchExport { interface, function });
         };
-        let _places = self.enter().await?;
-        let _running = self.host.inner.run();
+        let (places, index) = (self.enter().await?, *index);
 
-        let engine = &self.host.inner.engine;
-        let mut store = CallState::store(engine, &self.grant, Some(Arc::clone(&self.transport)), network);
-        let meter = store.data().meter();
-        let guest = async {
-            let instance = self.plugin.pre().instantiate_async(&mut store).await.map_err(Failed::Guest)?;
-            let export = instance.get_typed_func::<P, R>(&mut store, index).map_err(Failed::Type)?;
-            export.call_async(&mut store, params).await.map_err(Failed::Guest)
+        let transport = Some(Arc::clone(&self.transport));
+        let mut store = CallState::store(&self.host.inner.engine, &self.grant, transport, network);
+        let meter = Arc::clone(store.data().meter());
+        let (plugin, grant) = (Arc::clone(&self.plugin), Arc::clone(&self.grant));
+        let guest = Box::pin(async move {
+            let answer = called::<P, R>(&plugin, &index, &mut store, params).await;
+            let answer = match answer {
+                Ok(mut answer) => {
+                    answer.pass(&grant.border);
+                    Ok(answer)
+                }
+                Err(Failed::Guest(error)) => Err(grant.error_sort(&error, store.data().meter())),
+                Err(Failed::Type(error)) => {
+                    let (interface, function) = named(&function);
+                    Err(CallError::TypeMismatch { interface, function, message: error_text(&error) })
+                }
+            };
+            drop(store);
+            drop(places);
+            answer
+        });
+        let aside = &self.host.inner.aside;
+        let call = match self.grant.habit.is_long() {
+            true => Call::aside(guest, Arc::clone(&meter), aside),
+            false => Call::here(guest, Arc::clone(&meter), aside),
         };
         let wall_time_max = self.grant.limits.wall_time_max;
-        let ended = {
-            let mut guest = pin!(guest);
-            let metered = std::future::poll_fn(|context| meter.poll(guest.as_mut(), context));
-            tokio::time::timeout(wall_time_max, metered).await
-        };
-        let may_have_sent = store.data().may_have_sent();
-        match ended {
-            Ok(Ok(mut answer)) => {
-                answer.pass(&self.grant.border);
-                Ok(answer)
-            }
-            Ok(Err(Failed::Guest(error))) => Err(self.error_sort(&error, may_have_sent)),
-            Ok(Err(Failed::Type(error))) => {
-                let (interface, function) = named();
-                Err(CallError::TypeMismatch { interface, function, message: error_text(&error) })
-            }
-            Err(_) => Err(CallError::Timeout { after: wall_time_max, may_have_sent }),
+        match tokio::time::timeout(wall_time_max, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CallError::Timeout { after: wall_time_max, may_have_sent: meter.give_up() }),
         }
     }
 
     /// Waits for a place of this provider, then for one of the host.
-    async fn enter(&self) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), CallError> {
+    async fn enter(&self) -> Result<Places, CallError> {
         let global = &self.host.inner.calls;
-        let own = match self.places.try_acquire() {
+        let own = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(own) => own,
             Err(_) => return self.enter_waiting(None).await,
         };
-        match global.try_acquire() {
+        match Arc::clone(global).try_acquire_owned() {
             Ok(place) => Ok((own, place)),
             Err(_) => self.enter_waiting(Some(own)).await,
         }
     }
 
-    async fn enter_waiting<'a>(
-        &'a self,
-        own: Option<SemaphorePermit<'a>>,
-    ) -> Result<(SemaphorePermit<'a>, SemaphorePermit<'a>), CallError> {
+    async fn enter_waiting(&self, own: Option<OwnedSemaphorePermit>) -> Result<Places, CallError> {
         let limits = &self.grant.limits;
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= limits.queue_calls_max {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -256,19 +260,42 @@ impl Provider {
         let both = async {
             let own = match own {
                 Some(own) => own,
-                None => self.places.acquire().await?,
+                None => Arc::clone(&self.places).acquire_owned().await?,
             };
-            Ok::<_, tokio::sync::AcquireError>((own, self.host.inner.calls.acquire().await?))
+            let global = Arc::clone(&self.host.inner.calls);
+            Ok::<_, tokio::sync::AcquireError>((own, global.acquire_owned().await?))
         };
         match tokio::time::timeout(limits.queue_time_max, both).await {
             Ok(Ok(places)) => Ok(places),
             Ok(Err(_)) | Err(_) => Err(CallError::Busy),
         }
     }
+}
 
-    fn error_sort(&self, error: &wasmtime::Error, may_have_sent: bool) -> CallError {
-        call_error::sort(error, &self.grant.limits, &self.grant.border, may_have_sent)
+/// Instantiates the plugin and calls the function.
+async fn called<P, R>(
+    plugin: &Plugin,
+    index: &ComponentExportIndex,
+    store: &mut Store<CallState>,
+    params: P,
+) -> Result<R, Failed>
+where
+    P: ComponentNamedList + Lower + Send + Sync + 'static,
+    R: ComponentNamedList + Lift + Send + Sync + 'static,
+{
+    let instance = plugin.pre().instantiate_async(&mut *store).await.map_err(Failed::Guest)?;
+    let export = instance.get_typed_func::<P, R>(&mut *store, index).map_err(Failed::Type)?;
+    export.call_async(&mut *store, params).await.map_err(Failed::Guest)
+}
+
+impl Grant {
+    fn error_sort(&self, error: &wasmtime::Error, meter: &Meter) -> CallError {
+        call_error::sort(error, &self.limits, &self.border, meter.may_have_sent())
     }
+}
+
+fn named<P, R>(function: &Function<P, R>) -> (String, String) {
+    (function.interface().to_owned(), function.name().to_owned())
 }
 
 impl std::fmt::Debug for Provider {
@@ -283,10 +310,9 @@ impl std::fmt::Debug for Provider {
 /// See [`Provider::hold`].
 pub struct Held<'a> {
     provider: &'a Provider,
-    store: wasmtime::Store<CallState>,
+    store: Store<CallState>,
     instance: Instance,
-    _running: Running<'a>,
-    _places: (SemaphorePermit<'a>, SemaphorePermit<'a>),
+    _places: Places,
 }
 
 impl Held<'_> {
@@ -299,22 +325,20 @@ impl Held<'_> {
         P: ComponentNamedList + Lower + Send + Sync + 'static,
         R: ComponentNamedList + Lift + GuestData + Send + Sync + 'static,
     {
-        let named = || (function.interface().to_owned(), function.name().to_owned());
         let Some(index) = self.provider.plugin.function(function.interface(), function.name()) else {
-            let (interface, function) = named();
+            let (interface, function) = named(&function);
             return Err(CallError::NoSuchExport { interface, function });
         };
         let export = self.instance.get_typed_func::<P, R>(&mut self.store, index).map_err(|error| {
-            let (interface, function) = named();
+            let (interface, function) = named(&function);
             CallError::TypeMismatch { interface, function, message: error_text(&error) }
         })?;
-        let meter = self.store.data().meter();
+        let meter = Arc::clone(self.store.data().meter());
         let answer = {
             let mut call = pin!(export.call_async(&mut self.store, params));
             std::future::poll_fn(|context| meter.poll(call.as_mut(), context)).await
         };
-        let mut answer =
-            answer.map_err(|error| self.provider.error_sort(&error, self.store.data().may_have_sent()))?;
+        let mut answer = answer.map_err(|error| self.provider.grant.error_sort(&error, &meter))?;
         answer.pass(&self.provider.grant.border);
         Ok(answer)
     }

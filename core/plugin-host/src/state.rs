@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::aside::Habit;
 use crate::egress::Transport;
 use crate::grants::Grants;
 use crate::limits::{Exceeded, Limits};
@@ -26,8 +26,6 @@ use crate::text::Border;
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a table's element, as counted against the memory limit.
 const TABLE_ELEMENT_BYTES: usize = 8;
-/// How long a call that computes for long leaves its thread at least.
-const STEP_ASIDE_TIME: Duration = Duration::from_millis(1);
 /// Core instances of one component. A Rust guest with its adapters has a few; one of componentize-py, whose libraries
 /// are linked when it is made, has more than 12. The pool only counts them; memories and tables have their own bounds.
 pub(crate) const CORE_INSTANCES_MAX: u32 = 128;
@@ -44,9 +42,8 @@ pub(crate) struct Grant {
     pub(crate) limits: Limits,
     /// The period of the host's clock.
     pub(crate) tick: Duration,
-    /// Of the host, see [`crate::host::long_places`].
-    pub(crate) long: Arc<Semaphore>,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) habit: Habit,
 }
 
 /// Whether the function that is called may use the network.
@@ -104,12 +101,8 @@ impl CallState {
     }
 
     /// Counts the CPU of the call; poll the call through it.
-    pub(crate) fn meter(&self) -> Arc<Meter> {
-        Arc::clone(&self.meter)
-    }
-
-    pub(crate) fn may_have_sent(&self) -> bool {
-        self.http.requests_sent > 0
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// Called when the host's clock has ticked while the guest was running or waiting.
@@ -117,17 +110,6 @@ impl CallState {
         match self.meter.interrupted() {
             Turn::GoOn => Ok(UpdateDeadline::Continue(1)),
             Turn::Yield => Ok(UpdateDeadline::Yield(1)),
-            Turn::StepAside => {
-                let (meter, long) = (Arc::clone(&self.meter), Arc::clone(&self.grant.long));
-                let aside = async move {
-                    tokio::time::sleep(STEP_ASIDE_TIME).await;
-                    // It is never closed.
-                    if let Ok(place) = long.acquire_owned().await {
-                        meter.take_place(place);
-                    }
-                };
-                Ok(UpdateDeadline::YieldCustom(1, Box::pin(aside)))
-            }
             Turn::End => Err(Exceeded::Cpu.into()),
         }
     }
@@ -146,7 +128,9 @@ impl CallState {
 
 impl Drop for CallState {
     fn drop(&mut self) {
-        self.grant.stats.call_used(self.meter.used(), self.memory_bytes, &self.http);
+        let used = self.meter.used();
+        self.grant.stats.call_used(used, self.memory_bytes, &self.http);
+        self.grant.habit.ended(used);
     }
 }
 

@@ -34,8 +34,6 @@ const BUCKETS: usize = OCTAVES * BUCKETS_PER_OCTAVE;
 pub(crate) struct HttpUse {
     /// Requests asked for, refused ones included.
     pub(crate) requests: u32,
-    /// Requests that may have reached their host.
-    pub(crate) requests_sent: u32,
     pub(crate) bytes_out: usize,
     pub(crate) bytes_in: usize,
 }
@@ -231,11 +229,7 @@ mod tests {
             stats.call_ended(Duration::from_millis(if i > 98 { 1000 } else { 1 }), error);
         }
         stats.call_begun();
-        stats.call_used(
-            Duration::from_micros(5),
-            10,
-            &HttpUse { requests: 2, requests_sent: 1, bytes_out: 3, bytes_in: 4 },
-        );
+        stats.call_used(Duration::from_micros(5), 10, &HttpUse { requests: 2, bytes_out: 3, bytes_in: 4 });
         stats.call_used(Duration::from_micros(6), 7, &HttpUse::default());
         let shown = stats.snapshot();
         assert!((1000..1250).contains(&shown.p50_micros), "{}", shown.p50_micros);

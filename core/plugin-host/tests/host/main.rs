@@ -1,5 +1,6 @@
 //! The host from outside, with components written in the text format.
 
+mod aside;
 mod kit;
 
 mod egress;
