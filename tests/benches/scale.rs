@@ -76,9 +76,11 @@ async fn operations(server: &'static Server) {
     let options = StoreOptions { connections_max: CALLERS, ..StoreOptions::default() };
     let store = Store::open_postgres(&server.pairs("bench_store"), options).await.expect("a store");
     let mut rooms = Vec::new();
-    let (owner, session) = log_in(&store, 0).await;
+    let mut sessions = Vec::new();
+    let (owner, _) = log_in(&store, 0).await;
     for number in 1..=64 {
-        let (other, _) = log_in(&store, number).await;
+        let (other, session) = log_in(&store, number).await;
+        sessions.push((other, session));
         rooms.push(pair(&store, owner, other).await);
     }
     let append = rate(|caller, count| {
@@ -104,11 +106,9 @@ async fn operations(server: &'static Server) {
         }
     });
     let append = append.await;
-    let gate = rate(|_, _| {
-        let store = store.clone();
-        async move {
-            assert_eq!(store.session_gate(owner, session, now()).await.expect("read"), SessionGate::Open)
-        }
+    let gate = rate(|caller, count| {
+        let (store, (user, session)) = (store.clone(), sessions[(caller * 8 + count) % sessions.len()]);
+        async move { assert_eq!(store.session_gate(user, session, now()).await.expect("read"), SessionGate::Open) }
     });
     let gate = gate.await;
     let Some(pgbench) = pgbench() else { return println!("skipped: pgbench is not installed") };

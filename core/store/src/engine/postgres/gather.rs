@@ -1,6 +1,6 @@
 //! Reads of one kind that are asked at the same time, and answered by one statement.
 //!
-//! While a statement is under way, who asks waits for the next one, which reads for all who wait. A read that every
+//! While statements are under way, who asks waits for the next one, which reads for all who wait. A read that every
 //! request needs costs one statement when nobody else asks, and a share of one under load. The statement is sent after
 //! the question came, so no answer is older than its question. A database that is away is waited for once: the error
 //! goes to all who wait, too.
@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::StoreError;
 
-/// Statements under way. More of them would answer fewer questions each.
-const AT_ONCE: usize = 1;
+/// Statements under way. With one, who asks a moment too late waits for two; more would answer fewer questions each.
+const AT_ONCE: usize = 2;
 
 /// Questions of one statement.
 const QUESTIONS_MAX: usize = 256;
@@ -94,7 +94,10 @@ struct UnderWay<Q, A>(Option<Arc<Gather<Q, A>>>);
 
 impl<Q: Send + 'static, A: Send + 'static> UnderWay<Q, A> {
     async fn run(mut self, read: impl Fn(Vec<Q>) -> Answers<A> + Send) {
-        while let Some((questions, senders)) = self.0.as_ref().and_then(|gather| gather.take()) {
+        loop {
+            // Whoever is about to ask asks first. Without this, the first of many asks alone.
+            tokio::task::yield_now().await;
+            let Some((questions, senders)) = self.0.as_ref().and_then(|gather| gather.take()) else { break };
             match read(questions).await {
                 Ok(answers) => {
                     for (sender, answer) in senders.into_iter().zip(answers) {
@@ -170,6 +173,13 @@ mod tests {
         }
     }
 
+    /// Lets every other task come to where it waits.
+    async fn settled() {
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn who_asks_while_statements_are_under_way_is_answered_by_the_next_one() {
         let (gather, permits) = (Arc::new(Gather::default()), Arc::new(Semaphore::new(0)));
@@ -181,8 +191,7 @@ mod tests {
         let mut asked = Vec::new();
         for question in 0..12 {
             asked.push(ask(question));
-            tokio::task::yield_now().await;
-            tokio::task::yield_now().await;
+            settled().await;
         }
         permits.add_permits(AT_ONCE + 1);
         for (question, answer) in asked.into_iter().enumerate() {
@@ -203,13 +212,13 @@ mod tests {
             let (gather, handle, read) = (Arc::clone(&gather), handle.clone(), read(&permits));
             tokio::spawn(async move { gather.ask(&handle, question, read).await })
         };
-        let mut asked = vec![ask(77)];
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
-        asked.extend([ask(1), ask(2)]);
-        tokio::task::yield_now().await;
-        // One statement fails; those who asked meanwhile wait for no second one.
-        permits.add_permits(1);
+        let mut asked = Vec::new();
+        for question in [[77; AT_ONCE].as_slice(), &[1, 2]].concat() {
+            asked.push(ask(question));
+            settled().await;
+        }
+        // The statements under way fail; those who asked meanwhile wait for no further one.
+        permits.add_permits(AT_ONCE);
         for answer in asked {
             assert!(matches!(answer.await.unwrap(), Err(StoreError::Unavailable { .. })));
         }
@@ -227,6 +236,7 @@ mod tests {
             let answered = answer.await.expect("it is answered").unwrap();
             assert_eq!(answered.map(|(answer, _)| answer), (question < 13).then_some(question));
         }
+        settled().await;
         assert_eq!(gather.waiting().under_way, 0);
     }
 }

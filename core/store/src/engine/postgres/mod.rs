@@ -15,6 +15,7 @@
 pub(crate) mod agent;
 pub(crate) mod change;
 pub(crate) mod connect;
+pub(crate) mod gate;
 pub(crate) mod gather;
 mod lanes;
 pub(crate) mod migrate;
@@ -41,6 +42,7 @@ use uuid::Uuid;
 
 use self::agent::Agents;
 use self::connect::Address;
+use self::gate::Gate;
 use self::gather::Gather;
 use self::lanes::Lanes;
 use self::sole::{Company, Sole};
@@ -62,7 +64,7 @@ pub(crate) struct Shared {
     pool: Pool,
     pub(crate) agents: Agents,
     /// Checks of sessions, by account and session: every request makes one.
-    pub(crate) gates: Arc<Gather<(i64, i64), tokio_postgres::Row>>,
+    pub(crate) gates: Arc<Gather<(i64, i64), Gate>>,
     /// Changes and connections live on the runtime that opened the store, so that neither ends with its caller.
     pub(crate) runtime: Handle,
     sole: Sole,

@@ -3,12 +3,14 @@
 //! Whoever opens a session, or ends all of a user's, locks the account first: no login under way outlives a new
 //! password, and no two logins exceed the limit of sessions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_postgres::Row;
 
 use crate::engine::postgres::agent;
 use crate::engine::postgres::agent::AgentRef;
+use crate::engine::postgres::gate::{Gate, GateSession};
 use crate::engine::postgres::gather::Answers;
 use crate::engine::postgres::sql::{Args, Sql};
 use crate::engine::postgres::value::{At, Columns, Text, int};
@@ -31,11 +33,11 @@ macro_rules! sessions {
     };
 }
 
-/// What a check of a session reads, for several at once. `active` is null where there is no account.
-const GATES: &str = "select a.active, s.expires_at, s.key, s.unbound
-    from unnest($1::bigint[], $2::bigint[]) with ordinality as asked (account, session, place)
+/// What a check of a session reads, for several at once and in any order. `active` is null where there is no account.
+const GATES: &str = "select asked.account, asked.session, a.active, s.expires_at, s.key, s.unbound
+    from unnest($1::bigint[], $2::bigint[]) as asked (account, session)
     left join account a on a.id = asked.account and not a.erased
-    left join session s on s.account = a.id and s.id = asked.session order by asked.place";
+    left join session s on s.account = a.id and s.id = asked.session";
 
 const OPEN: &str = "
     select exists (
@@ -64,7 +66,7 @@ impl Postgres {
         binding: Option<u64>,
         now: Timestamp,
     ) -> Result<SessionGate, StoreError> {
-        self.gate(user, session, now, |row| may_open(row, binding)).await
+        self.gate(user, session, now, |session| session.opens(binding)).await
     }
 
     pub(crate) async fn sessions_open(
@@ -105,21 +107,21 @@ impl Postgres {
         user: UserId,
         session: SessionId,
         now: Timestamp,
-        opens: impl Fn(&Row) -> bool + Send,
+        opens: impl Fn(&GateSession) -> bool + Send,
     ) -> Result<SessionGate, StoreError> {
         let asked = (int(user.0), int(session.0));
         let shared = Arc::clone(&self.shared);
-        let read = move |asked| -> Answers<Row> { Box::pin(gates(Arc::clone(&shared), asked)) };
-        let row = match self.shared.gates.ask(&self.shared.runtime, asked, read).await? {
-            Some(row) => row,
-            None => self.reader().await?.row(GATES, &[&vec![asked.0], &vec![asked.1]]).await?,
+        let read = move |asked| -> Answers<Gate> { Box::pin(gates(Arc::clone(&shared), asked)) };
+        let gate = match self.shared.gates.ask(&self.shared.runtime, asked, read).await? {
+            Some(gate) => gate,
+            None => gates(Arc::clone(&self.shared), vec![asked]).await?.pop().unwrap_or_default(),
         };
-        match row.get::<_, Option<bool>>("active") {
+        match gate.active {
             None => return Ok(SessionGate::UserMissing),
             Some(false) => return Ok(SessionGate::UserInactive),
             Some(true) => {}
         }
-        let open = row.at_opt("expires_at").is_some_and(|expires_at| now < expires_at) && opens(&row);
+        let open = gate.session.is_some_and(|session| now < session.expires_at && opens(&session));
         Ok(if open { SessionGate::Open } else { SessionGate::Ended })
     }
 
@@ -314,7 +316,7 @@ async fn rotate(sql: &Sql, draft: &RefreshDraft) -> Result<RefreshOutcome, Store
     // Disabling the account removes the session, so what is locked below belongs to an active account.
     let locked = sessions!("where s.account = $1 and s.id = $2 for update of s");
     let Some(row) = sql.found(locked, &[&user, &id]).await? else { return Ok(RefreshOutcome::Ended) };
-    if !may_open(&row, draft.binding) {
+    if !gate_of(&row).is_some_and(|session| session.opens(draft.binding)) {
         return Ok(RefreshOutcome::Ended);
     }
     let session = read(&row);
@@ -352,18 +354,26 @@ async fn rotate(sql: &Sql, draft: &RefreshDraft) -> Result<RefreshOutcome, Store
 }
 
 /// What checks of sessions read, in the order of the questions.
-async fn gates(shared: Arc<Shared>, asked: Vec<(i64, i64)>) -> Result<Vec<Row>, StoreError> {
-    let (users, sessions): (Vec<i64>, Vec<i64>) = asked.into_iter().unzip();
-    shared.reader().await?.rows(GATES, &[&users, &sessions]).await
+async fn gates(shared: Arc<Shared>, asked: Vec<(i64, i64)>) -> Result<Vec<Gate>, StoreError> {
+    let mut distinct = asked.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let (users, sessions): (Vec<i64>, Vec<i64>) = distinct.into_iter().unzip();
+    let rows = shared.reader().await?.rows(GATES, &[&users, &sessions]).await?;
+    let gate = |row: &Row| {
+        ((row.get("account"), row.get("session")), Gate { active: row.get("active"), session: gate_of(row) })
+    };
+    let found: HashMap<(i64, i64), Gate> = rows.iter().map(gate).collect();
+    Ok(asked.iter().map(|asked| found.get(asked).copied().unwrap_or_default()).collect())
 }
 
-/// Returns true when a token with this binding belongs to the session of the row.
-fn may_open(row: &Row, binding: Option<u64>) -> bool {
-    match (binding, row.get::<_, Option<uuid::Uuid>>("key")) {
-        (_, None) => false,
-        (Some(binding), Some(key)) => binding == binding_of(key.as_u128()),
-        (None, Some(_)) => row.get("unbound"),
-    }
+/// The session of a row, if it has one.
+fn gate_of(row: &Row) -> Option<GateSession> {
+    row.at_opt("expires_at").map(|expires_at| GateSession {
+        expires_at,
+        binding: binding_of(row.get::<_, uuid::Uuid>("key").as_u128()),
+        unbound: row.get("unbound"),
+    })
 }
 
 fn read(row: &Row) -> Session {
