@@ -189,7 +189,8 @@ async fn receive(
             && !counts.stop.load(Ordering::Relaxed)
         {
             let mut out = Vec::new();
-            while sent - returned < job.window {
+            // A message of the round before may return late.
+            while sent < returned + job.window {
                 out.extend(message(index, 0, job.text_bytes));
                 sent += 1;
             }
