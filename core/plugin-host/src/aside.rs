@@ -32,9 +32,9 @@ use crate::meter::Meter;
 const LONG: Duration = Duration::from_micros(if cfg!(debug_assertions) { 5000 } else { 300 });
 /// The last call counts as much as this many before it in the mean.
 const MEAN_OF: u32 = 8;
-/// How long its thread does nothing then.
+/// How long its thread does nothing after each turn.
 const PAUSE: Duration = Duration::from_micros(300);
-/// How far its thread steps back (`nice`): beside one that does not, it gets a tenth of a core.
+/// How far the threads step back (`nice`): beside one that does not, each gets a tenth of a core.
 #[cfg(target_os = "linux")]
 const STEP_BACK: i32 = 10;
 

@@ -12,7 +12,7 @@ use wasmtime::Engine;
 
 /// How long a call computes at once while it is aside: the period of the clock meanwhile.
 pub(crate) const TURN: Duration = Duration::from_micros(200);
-/// Fast ticks after the last call that wanted them paused: it computes again at once.
+/// Fast ticks that follow when no call computes any more: one that pauses goes on in a moment.
 const LINGERS: u32 = 20;
 
 /// The clock of a host.

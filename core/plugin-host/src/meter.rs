@@ -42,7 +42,7 @@ struct Count {
     /// Up to the last poll's end, or to the last interruption.
     used: Duration,
     poll: Option<PollCount>,
-    /// The clock has interrupted the call.
+    /// The clock has interrupted the call, or it computes aside.
     interrupted: bool,
     /// The call is where it computes in short turns.
     aside: bool,
@@ -102,9 +102,10 @@ impl Meter {
         self.with(|count| count.used + self.of_poll(count))
     }
 
-    /// Makes each interruption the end of a turn.
+    /// Makes each interruption the end of a turn. From here on the thread's CPU clock counts: the wall would count the
+    /// waits for a busy machine.
     pub(crate) fn step_aside(&self) {
-        self.with(|count| count.aside = true);
+        self.with(|count| (count.aside, count.interrupted) = (true, true));
     }
 
     /// Whether the call has computed for half a tick.
