@@ -1,8 +1,10 @@
 //! Calls that compute for long go on where their callers do not notice.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chelseru_plugin_host::{CallError, Limits};
+use chelseru_plugin_host::{CallError, Limits, Provider};
 
 use crate::kit::*;
 
@@ -45,4 +47,31 @@ async fn a_call_that_is_dropped_while_it_computes_elsewhere_ends_and_frees_its_p
     assert!(used > 0);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(looping.stats().cpu_micros, used, "nothing computes any more");
+}
+
+/// Computes for hundreds of milliseconds and sends then.
+const SENDS_LATE: &str = "(loop $l (local.set $i (i32.add (local.get $i) (i32.const 1)))
+    (br_if $l (i32.lt_u (local.get $i) (i32.const 1073741824))))
+    (drop (call $fetch (local.get $in) (local.get $len))) (unreachable)";
+/// Sends, and computes without end.
+const SENDS_EARLY: &str =
+    "(drop (call $fetch (local.get $in) (local.get $len))) (loop $l (br $l)) (unreachable)";
+
+#[tokio::test]
+async fn what_a_caller_hears_of_requests_stays_true_when_its_guest_still_computes() {
+    let host = host();
+    let wall_time_max = Duration::from_millis(100);
+    for (run_body, sent) in [(SENDS_LATE, 0), (SENDS_EARLY, 1)] {
+        let limits = Limits { cpu_time_max: NEVER, wall_time_max, ..Limits::default() };
+        let plugin = load(&host, &guest(run_body)).await;
+        let transport = Arc::new(Scripted::default());
+        let provider = Provider::bind(&host, plugin, binding(&[], Some(&["a.com"]), limits)).expect("binds");
+        let provider = provider.with_transport(Arc::clone(&transport) as _);
+        let timeout = CallError::Timeout { after: wall_time_max, may_have_sent: sent > 0 };
+        assert_eq!(run(&provider, "https://a.com/").await, Err(timeout));
+        while host.calls_running() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(transport.requests.load(Ordering::SeqCst), sent);
+    }
 }
