@@ -239,7 +239,16 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         }
     }
     out.extend(mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    let head = out.len();
+    out.extend(payload);
+    // Journeys send megabytes, and this is not optimised: 16 bytes at a time.
+    let word = u128::from_ne_bytes(std::array::from_fn(|index| mask[index % 4]));
+    for part in out[head..].chunks_mut(16) {
+        let mut bytes = [0; 16];
+        bytes[..part.len()].copy_from_slice(part);
+        let masked = (u128::from_ne_bytes(bytes) ^ word).to_ne_bytes();
+        part.copy_from_slice(&masked[..part.len()]);
+    }
     out
 }
 

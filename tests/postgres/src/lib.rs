@@ -19,6 +19,9 @@ use tokio_postgres::{Client, NoTls};
 /// Longest wait for an answer of the server, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Free bytes of a file system in memory from which it takes servers. One server needs up to 1 GiB of log.
+const MEMORY_MIN: u64 = 4 << 30;
+
 /// Ports of servers. Below those that a system gives to whoever asks for any.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
@@ -109,7 +112,8 @@ impl Server {
 
     /// `make` is the command that makes the folder `data`.
     fn start_as(bin: &Path, make: &str, tls: Option<(&str, &str)>) -> Server {
-        let folder = tempfile::Builder::new().prefix("chelseru-pg-").tempdir().expect("a folder").keep();
+        let folder =
+            tempfile::Builder::new().prefix("chelseru-pg-").tempdir_in(place()).expect("a folder").keep();
         if let Some((certificate, key)) = tls {
             std::fs::write(folder.join("server.crt"), certificate).expect("a file");
             std::fs::write(folder.join("server.key"), key).expect("a file");
@@ -303,6 +307,14 @@ fn installed() -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
     folders.sort();
     folders.into_iter().rev().find(|folder| folder.join("initdb").exists())
+}
+
+/// In memory where it has room: every database of a test is 300 files, and their folder on a disk costs more than all
+/// statements.
+fn place() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    let free = rustix::fs::statvfs(&memory).map_or(0, |system| system.f_bavail * system.f_frsize);
+    if free >= MEMORY_MIN { memory } else { std::env::temp_dir() }
 }
 
 fn is_root() -> bool {

@@ -30,7 +30,7 @@ use crate::login::last_seen::LastSeen;
 use crate::login::otp::OtpService;
 use crate::login::password::PasswordHashes;
 use crate::login::token::{RefreshSubject, TokenError, TokenSubject, TokenType, Tokens};
-use crate::login::user_agent::{Agents, MakeParser, UapCore};
+use crate::login::user_agent::{Agents, MakeParser};
 use crate::login::user_index::UserIndex;
 use crate::operator::audit::Audit;
 use crate::rate::{Board, Rates};
@@ -127,7 +127,7 @@ impl Identity {
         rules: IdentityRules,
     ) -> Result<Self, RuleError> {
         rules.check()?;
-        let agents = Arc::new(Agents::new(Box::new(|| Box::new(UapCore::new()))));
+        let agents = Agents::of_process();
         let (ended, _) = broadcast::channel(ENDED_MAX);
         let hashes = PasswordHashes::new(rules.passwords.hashes);
         let last_seen = Arc::default();

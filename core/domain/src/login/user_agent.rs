@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -105,6 +105,13 @@ struct Question {
 }
 
 impl Agents {
+    /// With the rules of uap-core. One for all gateways of a process: tests start hundreds.
+    pub(crate) fn of_process() -> Arc<Agents> {
+        static SHARED: LazyLock<Arc<Agents>> =
+            LazyLock::new(|| Arc::new(Agents::new(Box::new(|| Box::new(UapCore::new())))));
+        Arc::clone(&SHARED)
+    }
+
     pub(crate) fn new(make: MakeParser) -> Self {
         let cache = moka::sync::Cache::new(CACHE_MAX);
         Agents { make: Arc::new(make), cache, thread: Mutex::default(), idle: IDLE }
