@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::Failure;
 
@@ -103,19 +103,29 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
 
 /// Runs a command, passes its standard output on and hands each line to `see`. Returns whether the program succeeded.
 pub(crate) fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool, Failure> {
+    let mut out = std::io::stdout().lock();
+    run_reading(command, |bytes| {
+        // Tests may print bytes that are not UTF-8. They are printed unchanged and seen as replacement characters.
+        see(&String::from_utf8_lossy(bytes));
+        // A closed pipe (`| head`) must not end the tests.
+        let _ = out.write_all(bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    })
+}
+
+/// Runs a command and hands each line of its standard output to `read`. Returns whether the program succeeded.
+pub(crate) fn run_reading(command: &mut Command, read: impl FnMut(&[u8])) -> Result<bool, Failure> {
+    Ok(status_reading(command, read)?.success())
+}
+
+/// As [`run_reading`], and returns how the program ended.
+pub(crate) fn status_reading(
+    command: &mut Command,
+    mut read: impl FnMut(&[u8]),
+) -> Result<ExitStatus, Failure> {
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| not_started(command, &error))?;
     let output = child.stdout.take().expect("the output was asked for as a pipe");
-    let mut out = std::io::stdout().lock();
-    // Tests may print bytes that are not UTF-8. They are printed unchanged and seen as replacement characters.
-    for bytes in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-        see(&String::from_utf8_lossy(&bytes));
-        // A closed pipe (`| head`) must not end the tests.
-        let _ = out.write_all(&bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-    }
-    match child.wait() {
-        Ok(status) => Ok(status.success()),
-        Err(error) => Err(not_started(command, &error)),
-    }
+    BufReader::new(output).split(b'\n').map_while(Result::ok).for_each(|line| read(&line));
+    child.wait().map_err(|error| not_started(command, &error))
 }
 
 /// Runs a command and returns its standard output, trimmed.
