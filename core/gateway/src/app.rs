@@ -54,6 +54,9 @@ pub struct ReloadStatus {
     pub loaded_at: u64,
     /// Why the newest change of the file was refused; `None` when it was applied.
     pub last_error: Option<String>,
+    /// BLAKE3 hash of the bytes that were last applied or refused; `None` until the file is read again.
+    #[serde(skip)]
+    pub tried: Option<[u8; 32]>,
     /// Keys of the file whose new values wait for a restart.
     pub restart_keys: Vec<String>,
 }

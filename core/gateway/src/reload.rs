@@ -126,7 +126,13 @@ async fn unless_overtaken<T>(overtake: &CancellationToken, prepare: impl Future<
 
 /// Reads the configuration file again and applies it as a whole or not at all.
 async fn apply_config(app: &App, file: &Path, overtake: &CancellationToken) -> Applied {
-    match try_config(app, file, overtake).await {
+    let bytes = settled(file).await;
+    let tried = bytes.as_ref().ok().map(|bytes| *blake3::hash(bytes).as_bytes());
+    let tried_config = match bytes {
+        Ok(bytes) => try_config(app, file, bytes, overtake).await,
+        Err(unread) => Err(unread),
+    };
+    match tried_config {
         Ok(None) => return Applied::Overtaken,
         Ok(Some(restart_keys)) => {
             app.metrics.reload(true);
@@ -137,6 +143,7 @@ async fn apply_config(app: &App, file: &Path, overtake: &CancellationToken) -> A
             status.generation += 1;
             status.loaded_at = unix_millis();
             status.last_error = None;
+            status.tried = tried;
             status.restart_keys = restart_keys;
             tracing::info!(generation = status.generation, "configuration reloaded");
             let detail = format!("generation {}", status.generation);
@@ -148,7 +155,10 @@ async fn apply_config(app: &App, file: &Path, overtake: &CancellationToken) -> A
         Err(reason) => {
             app.metrics.reload(false);
             tracing::error!(%reason, "configuration refused; the old one keeps serving");
-            app.reload_status().last_error = Some(reason.to_string());
+            let mut status = app.reload_status();
+            status.last_error = Some(reason.to_string());
+            status.tried = tried;
+            drop(status);
             let detail = short(&reason);
             app.audit(AuditEvent::new(AuditKind::ConfigRefused).subject(file.display()).detail(detail));
         }
@@ -160,9 +170,9 @@ async fn apply_config(app: &App, file: &Path, overtake: &CancellationToken) -> A
 async fn try_config(
     app: &App,
     file: &Path,
+    bytes: Vec<u8>,
     overtake: &CancellationToken,
 ) -> Result<Option<Vec<String>>, Problems> {
-    let bytes = settled(file).await?;
     let mut loaded = Config::parse_bytes(file, bytes)?;
     loaded.start_sources()?;
     let running = app.live();

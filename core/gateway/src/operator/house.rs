@@ -104,17 +104,18 @@ async fn prepare(app: &App, file: &Path, text: String) -> Result<ConfigChecked, 
     Ok(ConfigChecked { restart_keys, warnings })
 }
 
-/// Waits until the file is applied or refused. `generation` is the one that served before.
-async fn applied(app: &App, generation: u64) -> Result<(), HouseError> {
+/// Waits until this text of the file is applied or refused. A reload that read an older one may still be under way.
+async fn applied(app: &App, text: &str) -> Result<(), HouseError> {
     let until = tokio::time::Instant::now() + APPLY_MAX;
+    let wanted = *blake3::hash(text.as_bytes()).as_bytes();
     loop {
         {
             let status = app.reload_status();
-            if status.generation > generation {
-                return Ok(());
-            }
-            if let Some(error) = &status.last_error {
-                return Err(HouseError::Refused(error.lines().map(str::to_owned).collect()));
+            if status.tried == Some(wanted) {
+                return match &status.last_error {
+                    None => Ok(()),
+                    Some(error) => Err(HouseError::Refused(error.lines().map(str::to_owned).collect())),
+                };
             }
         }
         if tokio::time::Instant::now() >= until {
@@ -148,15 +149,11 @@ async fn exchange(
     let kept = before(file);
     let copied = fs::copy(file, &kept).map(drop);
     copied.map_err(|error| HouseError::Failed(format!("{}: {error}", kept.display())))?;
-    let generation = {
-        let mut status = app.reload_status();
-        // An older refusal is not this edit's.
-        status.last_error = None;
-        status.generation
-    };
+    // The same text may have been tried before, with other files beside it.
+    app.reload_status().tried = None;
     replace(file, &text).map_err(|error| HouseError::Failed(format!("{}: {error}", file.display())))?;
     app.reload_asked.notify_one();
-    let mut done = applied(app, generation).await;
+    let mut done = applied(app, &text).await;
     if done.is_ok() {
         let body = serde_json::to_vec(changes).map_err(failed)?;
         done = app.edits.enter(ticket, EditOf::Config, &body).await;
