@@ -155,6 +155,12 @@ impl<'de> Visitor<'de> for Level {
         Ok(Node::Text(Cow::Owned(value.to_string())))
     }
 
+    /// Never: numbers with a fraction come as a map (see [`NUMBER`]). Without this, serde's own refusal of a float
+    /// brings 17 KB of tables for printing one into every component, and the host copies them for each call.
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Node<'de>, E> {
+        Err(E::custom("a number without its characters"))
+    }
+
     fn visit_unit<E>(self) -> Result<Node<'de>, E> {
         Ok(Node::Null)
     }
