@@ -10,6 +10,7 @@
 mod outcome;
 mod programs;
 
+use std::num::NonZero;
 use std::process::Command;
 
 use crate::workspace::{
@@ -47,7 +48,13 @@ const OVER_POSTGRES: &[&str] = &[
 ];
 
 /// Test programs that take longest. They begin first.
-const LONGEST: &[&str] = &["chelseru-tests journeys", "chelseru-store store", "chelseru-domain payments"];
+const LONGEST: &[&str] = &[JOURNEYS, "chelseru-store store", "chelseru-domain payments"];
+
+/// Its tests wait for each other's processes, clocks and time-outs. Twice as many at a time as cores keep those busy.
+const JOURNEYS: &str = "chelseru-tests journeys";
+
+/// The test runner's own variable for that.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// Failed tests of one program that are run again. Where more fail, something is wrong.
 const REPEATED_TESTS_MAX: usize = 10;
@@ -75,6 +82,7 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     results.see_cargo("examples", examples, &filters)?;
 
     println!("[4/5] building the tests of the gateway");
+    let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
     let mut build = workspace.cargo(&["test", "--workspace", "--no-run"]);
     let mut programs = Vec::new();
     let built = run_reading(build.arg("--message-format=json-render-diagnostics"), |line| {
@@ -87,6 +95,9 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     for program in &mut programs {
         program.variables =
             vec![(PLUGINS_DIR, folder.clone()), ("CARGO_TARGET_DIR", workspace.target.clone())];
+        if program.name == JOURNEYS && std::env::var_os(THREADS).is_none() {
+            program.variables.push((THREADS, (2 * cores).to_string().into()));
+        }
     }
     if filters.is_empty() {
         match over_postgres(&programs) {
@@ -99,14 +110,13 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
         (long.unwrap_or(LONGEST.len()), program.name.clone())
     });
     println!("[5/5] tests of the gateway");
-    let at_once = std::thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
-    results.see_programs(run_all(programs, at_once)?)?;
+    results.see_programs(run_all(programs, cores)?)?;
     results.end(&filters)
 }
 
 /// Some journeys, where PostgreSQL is installed, with their stores in it.
 fn over_postgres(programs: &[Program]) -> Option<Program> {
-    let journeys = programs.iter().find(|program| program.name == LONGEST[0])?;
+    let journeys = programs.iter().find(|program| program.name == JOURNEYS)?;
     if !postgres_is_installed() {
         return None;
     }
