@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-use crate::clock::{self, Clock, TURN};
+use crate::clock::{self, Clock, PAUSE, TURN};
 use crate::meter::Meter;
 
 /// A call begins aside when the last ones took more CPU than this in the mean. Changing threads costs some 10 µs. A
@@ -32,8 +32,6 @@ use crate::meter::Meter;
 const LONG: Duration = Duration::from_micros(if cfg!(debug_assertions) { 5000 } else { 300 });
 /// The last call counts as much as this many before it in the mean.
 const MEAN_OF: u32 = 8;
-/// How long its thread does nothing after each turn.
-const PAUSE: Duration = Duration::from_micros(300);
 /// How far the threads step back (`nice`): beside one that does not, each gets a tenth of a core.
 #[cfg(target_os = "linux")]
 const STEP_BACK: i32 = 10;

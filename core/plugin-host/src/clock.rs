@@ -12,6 +12,8 @@ use wasmtime::Engine;
 
 /// How long a call computes at once while it is aside: the period of the clock meanwhile.
 pub(crate) const TURN: Duration = Duration::from_micros(200);
+/// How long its thread does nothing after each turn.
+pub(crate) const PAUSE: Duration = Duration::from_micros(300);
 /// Fast ticks that follow when no call computes any more: one that pauses goes on in a moment.
 const LINGERS: u32 = 20;
 

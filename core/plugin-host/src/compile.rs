@@ -6,6 +6,7 @@
 //! standard input and writes the code to standard output, so no file of code passes between the two. It ends when its
 //! standard input closes, so it does not outlive its parent, and it is killed when the caller of [`Child::compile`]
 //! leaves: a newer edit does not wait for it.
+//! After half a second it computes in turns (see [`Pacer`]), so that the calls beside it do not wait.
 //! Not here: keeping the code (see `cache`).
 
 use std::ffi::OsString;
@@ -13,12 +14,16 @@ use std::io::{self, Read, Write};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
+#[cfg(target_os = "linux")]
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use wasmtime::Engine;
 
+#[cfg(target_os = "linux")]
+use crate::clock::{PAUSE, TURN};
 use crate::engine::{self, Allocation};
 use crate::plugin::LoadError;
 use crate::text::{TEXT_CHARS_MAX, error_text, escaped};
@@ -31,6 +36,10 @@ const WALL_FACTOR: u32 = 5;
 const WALL_TIME_MIN: Duration = Duration::from_secs(60);
 /// How far a child steps back behind calls: at 10, about a tenth of a contended core.
 const NICE: i32 = 10;
+/// A child that takes longer computes in turns. Shipped plugins take a tenth of a second, and 2 s where this program is
+/// built without optimisation.
+#[cfg(target_os = "linux")]
+const LONG: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 500 });
 /// A child has one thread for each such part of its memory, and at most one for each core. A thread takes up to
 /// 22 MiB beside the code it works on (measured with one to sixteen), so without this a component that compiles within
 /// its limit on two cores would not on sixty-four.
@@ -115,6 +124,8 @@ impl Child<'_> {
         let (Some(mut input), Some(output), Some(errors)) = pipes else {
             return Err(LoadError::Host("the compiler has no pipes".to_owned()));
         };
+        #[cfg(target_os = "linux")]
+        let _pacer = child.id().and_then(|id| Pacer::start(id, LONG));
         let exchange = async {
             let (mut code, mut said) = (Vec::new(), Vec::new());
             let (mut output, mut errors) = (output.take(CODE_BYTES_MAX + 1), errors.take(ERROR_BYTES_MAX));
@@ -189,6 +200,37 @@ impl Child<'_> {
     }
 }
 
+/// Stops a child for 0.3 of each 0.5 ms, once it has run for long. A thread that computes without a pause makes calls
+/// beside it wait 3 to 4 times as long on two cores, whatever its priority is. The child cannot pause by itself: the
+/// compiler gives nothing up before it is done. Ends with the child, and when it is dropped.
+#[cfg(target_os = "linux")]
+struct Pacer {
+    /// Closed when the child is no longer wanted.
+    _wanted: mpsc::Sender<()>,
+}
+
+#[cfg(target_os = "linux")]
+impl Pacer {
+    /// `None` where the system cannot do it: then the child goes on as it is.
+    fn start(child: u32, after: Duration) -> Option<Pacer> {
+        use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+        // Not the number: another process may have it when this one is gone.
+        let child = pidfd_open(Pid::from_raw(i32::try_from(child).ok()?)?, PidfdFlags::empty()).ok()?;
+        let (wanted, leaves) = mpsc::channel::<()>();
+        let stays = move |wait| matches!(leaves.recv_timeout(wait), Err(mpsc::RecvTimeoutError::Timeout));
+        let pace = move || {
+            let tell = |signal| pidfd_send_signal(&child, signal).is_ok();
+            let mut goes_on = stays(after);
+            while goes_on && tell(Signal::STOP) {
+                goes_on = stays(PAUSE);
+                goes_on = tell(Signal::CONT) && goes_on && stays(TURN);
+            }
+        };
+        std::thread::Builder::new().name("plugin-compiler".to_owned()).spawn(pace).ok()?;
+        Some(Pacer { _wanted: wanted })
+    }
+}
+
 /// The child's side of [`Compiler::Child`]: reads a component from standard input and writes its code to standard
 /// output. Call it before anything else in the process, threads above all: its limits are the whole process's.
 pub fn compile_main() -> ExitCode {
@@ -252,6 +294,9 @@ fn precompile(engine: &Engine, component: &[u8]) -> wasmtime::Result<Vec<u8>> {
 fn limit_self(memory_bytes_max: u64, cpu_secs_max: u64) -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
     let limit = |soft: u64, hard: u64| Rlimit { current: Some(soft), maximum: Some(hard) };
+    // A parent that is killed leaves it stopped for ever otherwise: it is stopped now and then (see `Pacer`).
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     setrlimit(Resource::Core, limit(0, 0))?;
     // Data and not address space: allocators and thread stacks reserve far more addresses than they use.
     setrlimit(Resource::Data, limit(memory_bytes_max, memory_bytes_max))?;
@@ -278,5 +323,40 @@ mod tests {
         };
         assert_eq!([threads(24, 64), threads(128, 1), threads(128, 64)], [1, 1, 2]);
         assert_eq!([threads(1024, 2), threads(1024, 64)], [2, 16]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_paced_child_stands_still_for_most_of_the_time_goes_on_and_is_let_go() {
+        use std::time::Instant;
+        let endless =
+            || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let stat = |id: u32, field: usize| {
+            let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+            // Behind the name, which may hold spaces, comes the third field.
+            text.rsplit_once(')').unwrap().1.split_whitespace().nth(field - 3).unwrap().to_owned()
+        };
+        // Hundredths of a second that it computed, fields 14 and 15 of proc_pid_stat(5).
+        let computed =
+            |id| -> u64 { [14, 15].iter().map(|&field| stat(id, field).parse::<u64>().unwrap()).sum() };
+        let mut child = endless();
+        let pacer = Pacer::start(child.id(), Duration::ZERO).unwrap();
+        let begun = Instant::now();
+        while computed(child.id()) < 10 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it does not go on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let took = begun.elapsed();
+        assert!(took > Duration::from_millis(160), "0.1 s of computing in {took:?}");
+        drop(pacer);
+        let begun = Instant::now();
+        // The last pause ends; nothing stops it any more.
+        while (0..20).any(|_| stat(child.id(), 3) == "T") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it is left stopped");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // A child that has gone is no longer told anything.
+        assert!(Pacer::start(child.id(), Duration::ZERO).is_none());
     }
 }
