@@ -19,6 +19,9 @@ const AT_ONCE: usize = 2;
 /// Questions of one statement.
 const QUESTIONS_MAX: usize = 256;
 
+/// How often a statement lets others go first while they add questions. More gave nothing with 64 who ask.
+const TURNS_MAX: usize = 8;
+
 /// The answers to questions, in their order.
 pub(crate) type Answers<A> = Pin<Box<dyn Future<Output = Result<Vec<A>, StoreError>> + Send>>;
 
@@ -95,8 +98,7 @@ struct UnderWay<Q, A>(Option<Arc<Gather<Q, A>>>);
 impl<Q: Send + 'static, A: Send + 'static> UnderWay<Q, A> {
     async fn run(mut self, read: impl Fn(Vec<Q>) -> Answers<A> + Send) {
         loop {
-            // Whoever is about to ask asks first. Without this, the first of many asks alone.
-            tokio::task::yield_now().await;
+            self.gather().await;
             let Some((questions, senders)) = self.0.as_ref().and_then(|gather| gather.take()) else { break };
             match read(questions).await {
                 Ok(answers) => {
@@ -108,6 +110,21 @@ impl<Q: Send + 'static, A: Send + 'static> UnderWay<Q, A> {
             }
         }
         self.0 = None;
+    }
+
+    /// Lets whoever is about to ask come first, for as long as somebody does: those who just got their answers, above
+    /// all. Without this, the first of many asks alone, and the next few share what all could.
+    async fn gather(&self) {
+        let asked = || self.0.as_ref().map_or(0, |gather| gather.waiting().asked.len());
+        let mut before = asked();
+        for _ in 0..TURNS_MAX {
+            tokio::task::yield_now().await;
+            let now = asked();
+            if now == before || now >= QUESTIONS_MAX {
+                return;
+            }
+            before = now;
+        }
     }
 
     /// Ends the wait of a failed statement's questions, and of those behind it when they would fail alike. Others than
