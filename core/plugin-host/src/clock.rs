@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use rustix::process::Pid;
 use wasmtime::Engine;
 
 /// How long a call computes at once while it is aside: the period of the clock meanwhile.
@@ -32,7 +34,7 @@ impl Clock {
         let (engine, ticking) = (engine.weak(), Arc::clone(&clock));
         let run = move || {
             #[cfg(target_os = "linux")]
-            cores_keep(|core, first| core == first);
+            keep_to_its_core();
             let mut lingers = 0;
             loop {
                 if ticking.hurried.load(Ordering::Relaxed) > 0 {
@@ -82,17 +84,34 @@ impl Drop for Faster<'_> {
     }
 }
 
+/// Keeps to the core that those leave who compute for long.
+#[cfg(target_os = "linux")]
+pub(crate) fn keep_to_its_core() {
+    cores_keep(None, |core, first| core == first);
+}
+
 /// Leaves the core that the clock keeps to, for good.
 #[cfg(target_os = "linux")]
 pub(crate) fn leave_its_core() {
-    cores_keep(|core, first| core != first);
+    cores_keep(None, |core, first| core != first);
 }
 
-/// Keeps this thread to some of the cores that it may use, told by the first of them. With one core, nothing changes.
+/// As [`leave_its_core`], for all threads of a process, and those that they start.
 #[cfg(target_os = "linux")]
-fn cores_keep(keep: impl Fn(usize, usize) -> bool) {
+pub(crate) fn leave_its_core_all(process: Pid) {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()));
+    for task in tasks.into_iter().flatten().flatten() {
+        let id = task.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+        cores_keep(id, |core, first| core != first);
+    }
+}
+
+/// Keeps a thread (this one: `None`) to some of the cores that it may use, told by the first of them. With one core,
+/// nothing changes.
+#[cfg(target_os = "linux")]
+fn cores_keep(thread: Option<Pid>, keep: impl Fn(usize, usize) -> bool) {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let Ok(all) = sched_getaffinity(None) else { return };
+    let Ok(all) = sched_getaffinity(thread) else { return };
     let mut cores = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
     let (Some(first), Some(_)) = (cores.next(), cores.next()) else { return };
     let mut kept = CpuSet::new();
@@ -100,5 +119,5 @@ fn cores_keep(keep: impl Fn(usize, usize) -> bool) {
         .filter(|core| all.is_set(*core) && keep(*core, first))
         .for_each(|core| kept.set(core));
     // It only runs elsewhere, too.
-    let _ = sched_setaffinity(None, &kept);
+    let _ = sched_setaffinity(thread, &kept);
 }

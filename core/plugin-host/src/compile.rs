@@ -6,7 +6,7 @@
 //! standard input and writes the code to standard output, so no file of code passes between the two. It ends when its
 //! standard input closes, so it does not outlive its parent, and it is killed when the caller of [`Child::compile`]
 //! leaves: a newer edit does not wait for it.
-//! After half a second it computes in turns (see [`Pacer`]), so that the calls beside it do not wait.
+//! Beside calls it computes in turns after half a second (see [`Pacer`]), so that they do not wait.
 //! Not here: keeping the code (see `cache`).
 
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ use tokio::process::Command;
 use wasmtime::Engine;
 
 #[cfg(target_os = "linux")]
-use crate::clock::{PAUSE, TURN};
+use crate::clock::{self, PAUSE, TURN};
 use crate::engine::{self, Allocation};
 use crate::plugin::LoadError;
 use crate::text::{TEXT_CHARS_MAX, error_text, escaped};
@@ -102,6 +102,8 @@ pub(crate) struct Child<'a> {
     pub(crate) env: &'a [(OsString, OsString)],
     pub(crate) limits: CompileLimits,
     pub(crate) allocation: Allocation,
+    /// Others wait beside it, see [`Pacer`].
+    pub(crate) paced: bool,
 }
 
 impl Child<'_> {
@@ -125,7 +127,7 @@ impl Child<'_> {
             return Err(LoadError::Host("the compiler has no pipes".to_owned()));
         };
         #[cfg(target_os = "linux")]
-        let _pacer = child.id().and_then(|id| Pacer::start(id, LONG));
+        let _pacer = child.id().filter(|_| self.paced).and_then(|id| Pacer::start(id, LONG));
         let exchange = async {
             let (mut code, mut said) = (Vec::new(), Vec::new());
             let (mut output, mut errors) = (output.take(CODE_BYTES_MAX + 1), errors.take(ERROR_BYTES_MAX));
@@ -202,7 +204,8 @@ impl Child<'_> {
 
 /// Stops a child for 0.3 of each 0.5 ms, once it has run for long. A thread that computes without a pause makes calls
 /// beside it wait 3 to 4 times as long on two cores, whatever its priority is. The child cannot pause by itself: the
-/// compiler gives nothing up before it is done. Ends with the child, and when it is dropped.
+/// compiler gives nothing up before it is done. It leaves one core to the thread that stops it: where both had the same
+/// one, turns of 0.2 ms took milliseconds. Ends with the child, and when it is dropped.
 #[cfg(target_os = "linux")]
 struct Pacer {
     /// Closed when the child is no longer wanted.
@@ -214,13 +217,19 @@ impl Pacer {
     /// `None` where the system cannot do it: then the child goes on as it is.
     fn start(child: u32, after: Duration) -> Option<Pacer> {
         use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+        let id = Pid::from_raw(i32::try_from(child).ok()?)?;
         // Not the number: another process may have it when this one is gone.
-        let child = pidfd_open(Pid::from_raw(i32::try_from(child).ok()?)?, PidfdFlags::empty()).ok()?;
+        let child = pidfd_open(id, PidfdFlags::empty()).ok()?;
         let (wanted, leaves) = mpsc::channel::<()>();
         let stays = move |wait| matches!(leaves.recv_timeout(wait), Err(mpsc::RecvTimeoutError::Timeout));
         let pace = move || {
             let tell = |signal| pidfd_send_signal(&child, signal).is_ok();
             let mut goes_on = stays(after);
+            if goes_on {
+                // Its turns end in time only where it does not have this thread's core.
+                clock::keep_to_its_core();
+                clock::leave_its_core_all(id);
+            }
             while goes_on && tell(Signal::STOP) {
                 goes_on = stays(PAUSE);
                 goes_on = tell(Signal::CONT) && goes_on && stays(TURN);
@@ -348,6 +357,10 @@ mod tests {
         }
         let took = begun.elapsed();
         assert!(took > Duration::from_millis(160), "0.1 s of computing in {took:?}");
+        // It leaves a core to who paces it.
+        let cores = |id| rustix::thread::sched_getaffinity(id).unwrap().count();
+        let kept = cores(rustix::process::Pid::from_raw(child.id().cast_signed()));
+        assert_eq!(kept, (cores(None) - 1).max(1));
         drop(pacer);
         let begun = Instant::now();
         // The last pause ends; nothing stops it any more.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -120,6 +121,8 @@ pub(crate) struct HostInner {
     cache: Option<Arc<CodeCache>>,
     pub(crate) kept: Option<Kept>,
     allocation: Allocation,
+    /// Calls may come from now on, beside which a compilation steps back.
+    pub(crate) serves: AtomicBool,
 }
 
 impl Host {
@@ -167,6 +170,7 @@ impl Host {
                 cache,
                 kept,
                 allocation,
+                serves: AtomicBool::new(false),
                 options,
             }),
         })
@@ -260,7 +264,8 @@ impl Host {
             }
             Compiler::Child { program, args, env } => {
                 let limits = options.compile_limits;
-                let child = Child { program, args, env, limits, allocation: self.inner.allocation };
+                let (allocation, paced) = (self.inner.allocation, self.inner.serves.load(Ordering::Relaxed));
+                let child = Child { program, args, env, limits, allocation, paced };
                 let compiled = child.compile(&bytes).await;
                 blocking(move || {
                     let cache = host.inner.cache.as_ref();

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -277,7 +278,10 @@ impl Registry {
             .iter()
             .filter_map(|(name, entry)| Some((name.clone(), Arc::clone(&entry.serving.as_ref()?.provider))))
             .collect();
-        let serving = Arc::new(serving);
+        let serving: Arc<BTreeMap<_, _>> = Arc::new(serving);
+        if !serving.is_empty() {
+            self.host.inner.serves.store(true, Ordering::Relaxed);
+        }
         // Inside the lock, so that two commits cannot leave the one's entries with the other's providers.
         self.current.store(Arc::clone(&serving));
         serving

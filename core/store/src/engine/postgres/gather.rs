@@ -19,7 +19,7 @@ const AT_ONCE: usize = 2;
 /// Questions of one statement.
 const QUESTIONS_MAX: usize = 256;
 
-/// How often a statement lets others go first while they add questions. More gave nothing with 64 who ask.
+/// How often a statement lets others go first, at most, while they add questions.
 const TURNS_MAX: usize = 8;
 
 /// The answers to questions, in their order.
