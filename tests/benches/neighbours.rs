@@ -3,15 +3,17 @@
 //! Each line is a point of the promise that no plugin hurts the gateway: guests that compute, return to the host again
 //! and again or answer with megabytes; components that compile for long, are refused, replaced, copied slowly, or are
 //! no plugins at all. Both neighbours are asked over HTTP: `health/`, and `otp/send/`, which calls the sandbox's plugin
-//! and commits. A program that only computes, with as many threads and the same priority, shows what two busy cores do
-//! to anybody.
+//! and commits. The same load without the gateway shows what it does to anybody: as many threads that only compute, or
+//! the same files in a folder that nobody watches, on the disk to which calls commit.
 
+use std::any::Any;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chelseru_plugin_host::{Host, Limits, Provider};
-use chelseru_tests::hostile::{ATTACKS, Attacking, COMPILES_FOR_LONG};
+use chelseru_tests::hostile::{ATTACKS, Attack, Attacking, COMPILES_FOR_LONG};
 use chelseru_tests::process::Served;
 use chelseru_tests::{TestGateway, folder};
 
@@ -38,21 +40,48 @@ type Load = (usize, u32);
 /// Of the compiler's child on two cores.
 const COMPILER: Load = (2, 10);
 
-/// As many threads of nothing but computing, in processes of their own.
-struct Bare(Vec<Child>);
+/// The same load without the gateway: what two busy cores, or one disk, do to anybody.
+struct Bare<'a> {
+    name: String,
+    start: Box<dyn Fn() -> Box<dyn Any> + 'a>,
+}
 
-impl Bare {
-    fn start((threads, step): Load) -> Bare {
+impl Bare<'_> {
+    fn threads((threads, step): Load) -> Bare<'static> {
+        let name = format!("{threads} bare threads of nice {step}");
+        Bare { name, start: Box::new(move || Box::new(Threads::start((threads, step)))) }
+    }
+
+    /// The files of an attack in a folder that nobody watches.
+    fn files<'a>(attack: Attack, folder: &'a Path, good: &'a [u8]) -> Bare<'a> {
+        let start = move || Box::new(Files(Some(Attacking::start(attack, folder, good)))) as Box<dyn Any>;
+        Bare { name: "the same files elsewhere".to_owned(), start: Box::new(start) }
+    }
+}
+
+struct Files(Option<Attacking>);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.0.take().expect("it ends once").end();
+    }
+}
+
+/// As many threads of nothing but computing, in processes of their own.
+struct Threads(Vec<Child>);
+
+impl Threads {
+    fn start((threads, step): Load) -> Threads {
         let spin = || {
             let mut command = Command::new("nice");
             command.args(["-n", &step.to_string(), "sh", "-c", "while :; do :; done"]);
             command.stdin(Stdio::null()).spawn().expect("nice starts")
         };
-        Bare((0..threads).map(|_| spin()).collect())
+        Threads((0..threads).map(|_| spin()).collect())
     }
 }
 
-impl Drop for Bare {
+impl Drop for Threads {
     fn drop(&mut self) {
         for child in &mut self.0 {
             let _ = child.kill();
@@ -103,15 +132,14 @@ impl Neighbours {
     }
 
     /// Measures alone, beside the bare load, and beside what `start` starts, in turns, and prints the medians.
-    fn beside<A>(&mut self, what: &str, load: Option<Load>, start: impl Fn() -> A, end: impl Fn(A)) {
+    fn beside<A>(&mut self, what: &str, bare: &Bare<'_>, start: impl Fn() -> A, end: impl Fn(A)) {
         let mut rounds: [Vec<[f64; 2]>; 3] = Default::default();
         for _ in 0..ROUNDS {
             rounds[0].push(self.p99());
-            if let Some(load) = load {
-                let bare = Bare::start(load);
-                rounds[1].push(self.p99());
-                drop(bare);
-            }
+            let load = (bare.start)();
+            std::thread::sleep(SETTLE);
+            rounds[1].push(self.p99());
+            drop(load);
             let attack = start();
             std::thread::sleep(SETTLE);
             rounds[2].push(self.p99());
@@ -125,14 +153,15 @@ impl Neighbours {
                 let pairs = rounds[round].iter().zip(&rounds[0]);
                 median(pairs.map(|(with, alone)| with[index] / alone[index]).collect())
             };
-            let bare = load.map_or(String::new(), |(threads, step)| {
-                format!("; beside {threads} bare threads of nice {step} {:.0} µs, {:.2}x", of(1), ratio(1))
-            });
             println!(
-                "  {name:8} p99 alone {:.0} µs, beside it {:.0} µs, {:.2}x (reach: {REACH}x){bare}",
+                "  {name:8} p99 alone {:.0} µs, beside it {:.0} µs, {:.2}x (reach: {REACH}x); \
+                 beside {} {:.0} µs, {:.2}x",
                 of(0),
                 of(2),
-                ratio(2)
+                ratio(2),
+                bare.name,
+                of(1),
+                ratio(1)
             );
         }
     }
@@ -196,7 +225,8 @@ pub(crate) fn run() {
     for (what, guest, input) in GUESTS {
         let provider = gateway_runtime.block_on(hostile(gateway.app.registry.host(), guest));
         let start = || Calling::start(&gateway_runtime, &provider, input);
-        neighbours.beside(what, Some((cores, 0)), start, |calling| calling.end(&gateway_runtime));
+        let bare = Bare::threads((cores, 0));
+        neighbours.beside(what, &bare, start, |calling| calling.end(&gateway_runtime));
     }
     gateway_runtime.block_on(gateway.stop());
 
@@ -205,13 +235,16 @@ pub(crate) fn run() {
     let plugins = dir.path().join("data/plugins");
     let good = std::fs::read(plugins.join("sandbox-sms.wasm")).expect("a plugin");
     std::fs::write(plugins.join("mine.wasm"), &good).expect("written");
+    let elsewhere = folder("");
     let served = Served::start(dir.path());
     let mut neighbours = Neighbours::of(&served.url);
     for ((what, attack), number) in ATTACKS.into_iter().zip([11, 13, 14, 15, 15]) {
-        let compiles = what == COMPILES_FOR_LONG || number == 14;
         let start = || Attacking::start(attack, &plugins, &good);
-        let load = compiles.then_some(COMPILER);
-        neighbours.beside(&format!("{number}. {what}"), load, start, |attack| {
+        let bare = match what == COMPILES_FOR_LONG {
+            true => Bare::threads(COMPILER),
+            false => Bare::files(attack, elsewhere.path(), &good),
+        };
+        neighbours.beside(&format!("{number}. {what}"), &bare, start, |attack| {
             attack.end();
             chelseru_tests::replace(&plugins.join("mine.wasm"), &good);
         });

@@ -76,7 +76,7 @@ pub fn changed(plugin: &[u8], name: u8) -> Vec<u8> {
 }
 
 /// Goes on in the plugins folder, with the bytes of a good plugin at hand, until it is told to stop.
-type Attack = fn(&Path, &[u8], &AtomicBool);
+pub type Attack = fn(&Path, &[u8], &AtomicBool);
 
 /// What goes on in the plugins folder, in a thread.
 pub struct Attacking {
