@@ -40,8 +40,8 @@ pub struct StoreOptions {
     /// PostgreSQL: whether other gateways may use the database at the same time. Default false: a second one is
     /// refused.
     pub shared: bool,
-    /// PostgreSQL: how long a gateway that still holds the lock is waited for; the server may notice the end of one a
-    /// moment later. Default 10 s.
+    /// How long another process that holds the store is waited for: a command that ends soon, a gateway that stops.
+    /// A folder is waited for at least 300 ms, as the engine lets go of it a moment after it was closed. Default 10 s.
     pub lock_wait: Duration,
     /// PostgreSQL: the folder whose disk [`Store::room`](crate::Store::room) is about: that of the uploads. Default
     /// `None`: every disk counts as ample.

@@ -40,16 +40,28 @@ async fn everything_answered_is_there_after_reopening() {
 
 #[tokio::test]
 async fn a_second_handle_is_refused_while_the_first_is_open() {
+    let quick = || StoreOptions { lock_wait: Duration::ZERO, ..StoreOptions::default() };
     let store = TestStore::new(Engine::Sled);
-    let again = Store::open(store.folder.path(), StoreOptions::default());
+    let again = Store::open(store.folder.path(), quick());
     let Err(StoreError::Locked { path }) = again else { panic!("{again:?}") };
     assert_eq!(path, store.folder.path());
     let clone = store.store.clone();
     let TestStore { store, folder, .. } = store;
     drop(store);
-    assert!(matches!(Store::open(folder.path(), StoreOptions::default()), Err(StoreError::Locked { .. })));
+    assert!(matches!(Store::open(folder.path(), quick()), Err(StoreError::Locked { .. })));
     drop(clone);
     Store::open(folder.path(), StoreOptions::default()).unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_holds_the_folder_is_waited_for() {
+    let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
+    let until_closed = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(1));
+        store.close();
+    });
+    Store::open(folder.path(), StoreOptions::default()).unwrap();
+    until_closed.join().unwrap();
 }
 
 #[tokio::test]

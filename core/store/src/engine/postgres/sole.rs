@@ -46,9 +46,14 @@ impl Sole {
         wait: Duration,
     ) -> Result<Self, StoreError> {
         let until = Instant::now() + wait;
+        let mut told = false;
         let mut held = loop {
             match take(&address, &runtime, company).await {
                 Err(StoreError::InUse { .. }) if Instant::now() < until => {
+                    if !told {
+                        tracing::info!(longest = ?wait, "another process uses the store; waiting for it");
+                        told = true;
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 other => break other?,

@@ -44,8 +44,8 @@ const COPY_BYTES_MAX: usize = 1024 * 1024;
 /// Records between two progress messages of a conversion.
 const COPY_REPORT: u64 = 250_000;
 
-/// How long opening waits for the engine's lock. The engine's background jobs hold it for some milliseconds after the
-/// last handle is dropped, and a starting child process holds a copy of every lock.
+/// How long opening waits for a folder's locks at least. The engine's background jobs hold its own for some
+/// milliseconds after the last handle is dropped, and a starting child process holds a copy of every lock.
 pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long a replacement waits for the engine's last background work.
@@ -86,7 +86,7 @@ pub(crate) fn open(folder: &Path, options: &StoreOptions) -> Result<(sled::Db, O
             )));
         }
     };
-    let db = open_database(folder, &database, SEGMENT_BYTES, options.engine_cache_bytes())?;
+    let db = open_database(folder, &database, SEGMENT_BYTES, options)?;
     // The engine renames its snapshot without syncing the folder.
     sync_dir(&database).and_then(|()| sync_dir(folder)).map_err(open_error)?;
     Ok((db, last_batch))
@@ -110,8 +110,8 @@ pub(crate) fn build(
 ) -> io::Result<u64> {
     let new = folder.join(DATABASE_NEW);
     make(&new)?;
-    let db =
-        engine(&new, SEGMENT_BYTES, StoreOptions::default().engine_cache_bytes()).map_err(Fault::into_io)?;
+    let db = engine(&new, SEGMENT_BYTES, StoreOptions::default().engine_cache_bytes(), LOCK_PATIENCE)
+        .map_err(Fault::into_io)?;
     let mut copy = Copy::new(&db);
     fill(&mut copy)?;
     copy.finish()?;
@@ -262,13 +262,13 @@ fn convert(folder: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     let open_error = |source: io::Error| StoreError::Open { path: folder.to_owned(), source };
     let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
     tracing::info!(store.folder = %folder.display(), "converting the store; this happens once");
-    let from = open_database(folder, &database, SEGMENT_BYTES_BEFORE, options.engine_cache_bytes())?;
+    let from = open_database(folder, &database, SEGMENT_BYTES_BEFORE, options)?;
     let is_ours = from.is_empty() || from.contains_key(keys::FORMAT).map_err(error::read)?;
     if !is_ours {
         return Err(StoreError::Foreign { path: folder.to_owned() });
     }
     make(&new).map_err(open_error)?;
-    let to = open_database(folder, &new, SEGMENT_BYTES, options.engine_cache_bytes())?;
+    let to = open_database(folder, &new, SEGMENT_BYTES, options)?;
     let mut copy = Copy::new(&to);
     for entry in from.iter() {
         let (key, value) = entry.map_err(error::engine_io).map_err(open_error)?;
@@ -366,9 +366,10 @@ fn open_database(
     folder: &Path,
     database: &Path,
     segment_bytes: usize,
-    cache_bytes: u64,
+    options: &StoreOptions,
 ) -> Result<sled::Db, StoreError> {
-    engine(database, segment_bytes, cache_bytes).map_err(|fault| match fault {
+    let patience = options.lock_wait.max(LOCK_PATIENCE);
+    engine(database, segment_bytes, options.engine_cache_bytes(), patience).map_err(|fault| match fault {
         Fault::Locked => StoreError::Locked { path: folder.to_owned() },
         Fault::Damaged(found) => StoreError::Damaged { path: folder.to_owned(), found },
         Fault::Io(source) => StoreError::Open { path: folder.to_owned(), source },
@@ -376,7 +377,12 @@ fn open_database(
 }
 
 /// Opens the engine, which panics on some kinds of damage and on some disk errors.
-fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sled::Db, Fault> {
+fn engine(
+    database: &Path,
+    segment_bytes: usize,
+    cache_bytes: u64,
+    patience: Duration,
+) -> Result<sled::Db, Fault> {
     let start = Instant::now();
     loop {
         let opened = quiet::quietly(|| {
@@ -396,7 +402,7 @@ fn engine(database: &Path, segment_bytes: usize, cache_bytes: u64) -> Result<sle
                 return Err(Fault::Damaged("the engine cannot read its own data".to_owned()));
             }
             Ok(Err(error)) if !is_locked(&error) => return Err(Fault::Io(error::engine_io(error))),
-            Ok(Err(_)) if start.elapsed() >= LOCK_PATIENCE => return Err(Fault::Locked),
+            Ok(Err(_)) if start.elapsed() >= patience => return Err(Fault::Locked),
             Ok(Err(_)) => std::thread::sleep(Duration::from_millis(5)),
             Err(panic) => {
                 return Err(quiet::io_error(&*panic).map_or_else(
@@ -491,7 +497,7 @@ mod tests {
     #[test]
     fn a_database_in_use_is_waited_for_and_then_called_locked() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || engine(dir.path(), SEGMENT_BYTES, 1 << 20);
+        let open = || engine(dir.path(), SEGMENT_BYTES, 1 << 20, LOCK_PATIENCE);
         let first = open().map_err(Fault::into_io).unwrap();
         let start = Instant::now();
         assert!(matches!(open(), Err(Fault::Locked)));

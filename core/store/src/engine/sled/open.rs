@@ -38,7 +38,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
     folder::make_dirs(path).map_err(open_error)?;
-    let lock = locked(path, LOCK_PATIENCE)?;
+    let lock = locked(path, options.lock_wait.max(LOCK_PATIENCE))?;
     if path.join(export::IMPORTING_FILE).exists() {
         return Err(StoreError::HalfImported { path: path.to_owned() });
     }
@@ -173,9 +173,14 @@ fn lock_patiently<T>(
     attempt: impl Fn() -> Result<T, TryLockError>,
 ) -> Result<T, TryLockError> {
     let start = Instant::now();
+    let mut told = false;
     loop {
         match attempt() {
             Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
+                if !told && start.elapsed() >= LOCK_PATIENCE {
+                    tracing::info!(longest = ?patience, "another process uses the store; waiting for it");
+                    told = true;
+                }
                 std::thread::sleep(Duration::from_millis(5));
             }
             result => return result,
