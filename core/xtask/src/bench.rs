@@ -43,11 +43,12 @@ pub(crate) fn run(workspace: &Workspace, names: Vec<String>) -> Done {
         )));
     }
     ensure_wasm_target(workspace)?;
-    let built = plugins::build(workspace)?;
+    println!("building optimised (the first time takes several minutes)");
+    let built = plugins::build_beside(workspace, || {
+        run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru", "chelseru-bench"], true)))
+    })?;
     let folder = test::staged(workspace);
     plugins::install(&built, &folder)?;
-    println!("building optimised (the first time takes several minutes)");
-    run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru", "chelseru-bench"], true)))?;
     let log = workspace.target.join("bench.log");
     let file = fs::File::create(&log).map_err(|error| file_error("cannot make", &log, &error))?;
     println!("log lines go to {}", shown(workspace, &log));

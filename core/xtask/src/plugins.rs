@@ -9,7 +9,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::workspace::{WASM_TARGET, Workspace, ensure_wasm_target, file_error, run as run_command, shown};
+use crate::workspace::{
+    Beside, WASM_TARGET, Workspace, ensure_wasm_target, file_error, run as run_command, shown,
+};
 use crate::{Done, Failure, manifest, no_more};
 
 pub(crate) const HELP: &str = "
@@ -57,15 +59,28 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     }
 }
 
-/// Builds all plugins, optimised, so tests run the plugins that are shipped.
+/// Arguments of cargo that build all plugins, optimised, so tests run the plugins that are shipped.
+const BUILD: [&str; 5] = ["build", "--release", "--workspace", "--target", WASM_TARGET];
+
+/// Builds all plugins.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Plugin>, Failure> {
-    run_command(&mut workspace.plugins_cargo(&[
-        "build",
-        "--release",
-        "--workspace",
-        "--target",
-        WASM_TARGET,
-    ]))?;
+    run_command(&mut workspace.plugins_cargo(&BUILD))?;
+    built(workspace)
+}
+
+/// Builds all plugins while `other` builds something else. Each build has times in which it keeps only one core busy.
+/// One that is awaited in silence would look as if it hung, so only the other one shows its progress.
+pub(crate) fn build_beside(
+    workspace: &Workspace,
+    other: impl FnOnce() -> Result<(), Failure>,
+) -> Result<Vec<Plugin>, Failure> {
+    let plugins = Beside::begin(workspace.plugins_cargo(&BUILD).arg("--quiet"))?;
+    other()?;
+    plugins.end()?;
+    built(workspace)
+}
+
+fn built(workspace: &Workspace) -> Result<Vec<Plugin>, Failure> {
     let folder = workspace.plugins_target.join(WASM_TARGET).join("release");
     let plugins = members(&workspace.root)?
         .into_iter()

@@ -69,13 +69,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
 
     step(1, "WASM target");
     ensure_wasm_target(workspace)?;
-    step(2, "building the plugins");
-    let built = plugins::build(workspace)?;
-    step(3, "building the gateway");
-    run_command(&mut workspace.cargo(&build_arguments(&["chelseru"], options.release)))?;
-    step(4, "installing the plugins");
+    step(2, "building the gateway and, beside it, the plugins");
+    let built = plugins::build_beside(workspace, || {
+        run_command(&mut workspace.cargo(&build_arguments(&["chelseru"], options.release)))
+    })?;
+    step(3, "installing the plugins");
     plugins::install(&built, &config.parent().unwrap_or(Path::new(".")).join("data/plugins"))?;
-    step(5, &format!("checking {} and serving", shown(workspace, &config)));
+    step(4, &format!("checking {} and serving", shown(workspace, &config)));
     let gateway_command = |name: &str| {
         let mut command = Command::new(&gateway);
         command.arg(name).arg("--config").arg(&config).current_dir(&workspace.root);
@@ -98,7 +98,7 @@ pub(crate) fn build_arguments(programs: &[&'static str], release: bool) -> Vec<&
 }
 
 fn step(number: u32, what: &str) {
-    println!("[{number}/5] {what}");
+    println!("[{number}/4] {what}");
 }
 
 #[cfg(test)]

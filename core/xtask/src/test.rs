@@ -14,7 +14,7 @@ use std::num::NonZero;
 use std::process::Command;
 
 use crate::workspace::{
-    Workspace, ensure_wasm_target, host_target, run as run_command, run_reading, run_seeing,
+    Beside, Workspace, ensure_wasm_target, host_target, run as run_command, run_reading, run_seeing,
 };
 use crate::{Done, Failure, plugins, start};
 use outcome::Outcome;
@@ -63,17 +63,20 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     if let Some(option) = filters.iter().find(|filter| filter.starts_with('-')) {
         return Err(Failure::Usage(format!("test: unknown option {option:?}; accepted: FILTER...")));
     }
-    println!("[1/5] WASM target and plugins");
+    println!("[1/5] WASM target");
     ensure_wasm_target(workspace)?;
-    let built = plugins::build(workspace)?;
+    println!("[2/5] the gateway (the first build takes several minutes) and, beside it, the plugins");
+    let built = plugins::build_beside(workspace, || {
+        run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru"], false)))
+    })?;
     let folder = staged(workspace);
     plugins::install(&built, &folder)?;
-    println!("[2/5] the gateway (the first build takes several minutes), and a store that journeys start");
-    run_command(&mut workspace.cargo(&start::build_arguments(&["chelseru"], false)))?;
-    run_command(&mut workspace.bucket_cargo(&["build"]))?;
 
     let mut results = Results::default();
-    println!("[3/5] tests of the plugins, and examples of the gateway");
+    println!(
+        "[3/5] tests of the plugins, and examples of the gateway; beside them, a store that journeys start"
+    );
+    let store = Beside::begin(workspace.bucket_cargo(&["build"]).arg("--quiet"))?;
     let host = host_target()?;
     let plugins =
         workspace.plugins_cargo(&["test", "--workspace", "--no-fail-fast", "--target", &host, "--"]);
@@ -92,6 +95,7 @@ pub(crate) fn run(workspace: &Workspace, filters: Vec<String>) -> Done {
     if !built {
         results.broken.push("gateway".to_owned());
     }
+    store.end()?;
     for program in &mut programs {
         program.variables =
             vec![(PLUGINS_DIR, folder.clone()), ("CARGO_TARGET_DIR", workspace.target.clone())];

@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::Failure;
 
@@ -98,6 +98,41 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Failure::Failed(format!("{} ended with {status}", line(command)))),
         Err(error) => Err(not_started(command, &error)),
+    }
+}
+
+/// A command that runs beside others. Dropped before it was waited for, it is ended.
+pub(crate) struct Beside {
+    line: String,
+    child: Option<Child>,
+}
+
+impl Beside {
+    /// Errors: the program is missing.
+    pub(crate) fn begin(command: &mut Command) -> Result<Beside, Failure> {
+        let child = command.stdin(Stdio::null()).spawn().map_err(|error| not_started(command, &error))?;
+        Ok(Beside { line: line(command), child: Some(child) })
+    }
+
+    /// Waits for its end.
+    ///
+    /// Errors: its exit status is not 0. The text names the command line.
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        match child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Failure::Failed(format!("{} ended with {status}", self.line))),
+            Err(error) => Err(Failure::Failed(format!("{} cannot be waited for: {error}", self.line))),
+        }
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -269,6 +304,19 @@ mod tests {
     }
 
     #[cfg(unix)]
+    #[cfg(unix)]
+    #[test]
+    fn what_runs_beside_others_is_waited_for_or_ended() {
+        let sh = |script: &str| Beside::begin(Command::new("sh").args(["-c", script])).unwrap();
+        assert!(sh("exit 0").end().is_ok());
+        let failed = sh("exit 3").end();
+        assert!(matches!(failed, Err(Failure::Failed(text)) if text.contains("sh -c exit 3 ended with")));
+        let begun = std::time::Instant::now();
+        drop(sh("exec sleep 3600"));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(600));
+        assert!(Beside::begin(&mut Command::new("no-such-program")).is_err());
+    }
+
     #[test]
     fn seen_lines_are_whole_and_the_status_is_returned() {
         let mut lines = Vec::new();
