@@ -264,8 +264,9 @@ impl Host {
             }
             Compiler::Child { program, args, env } => {
                 let limits = options.compile_limits;
-                let (allocation, paced) = (self.inner.allocation, self.inner.serves.load(Ordering::Relaxed));
-                let child = Child { program, args, env, limits, allocation, paced };
+                let allocation = self.inner.allocation;
+                let beside_calls = self.inner.serves.load(Ordering::Relaxed);
+                let child = Child { program, args, env, limits, allocation, beside_calls };
                 let compiled = child.compile(&bytes).await;
                 blocking(move || {
                     let cache = host.inner.cache.as_ref();

@@ -3,13 +3,14 @@
 #[path = "host/kit.rs"]
 mod kit;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_plugin_host::{
-    Binding, CompileLimits, Compiler, Host, HostOptions, Limits, LoadError, Provider, compile_main,
+    Binding, CompileLimits, Compiler, Desired, Host, HostOptions, Limits, LoadError, Provider, Registry,
+    compile_main,
 };
 use kit::{ECHO, LOOP, PROBE, guest, run};
 
@@ -21,12 +22,13 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        eprintln!("compiling in a child: seven cases");
+        eprintln!("compiling in a child: eight cases");
         a_component_is_compiled_in_a_child_and_then_comes_from_the_cache().await;
         what_is_no_component_is_named().await;
         too_much_cpu_ends_the_child_once_and_others_do_not_notice().await;
         too_much_memory_ends_the_child().await;
         a_load_that_is_dropped_leaves_no_child().await;
+        beside_calls_a_child_leaves_a_core_and_always_has_a_session_of_its_own().await;
         no_other_call_waits_for_a_compilation().await;
         a_compiler_that_is_not_there_is_an_error_of_the_host().await;
     });
@@ -157,9 +159,9 @@ async fn no_other_call_waits_for_a_compilation() {
     assert!(load.await.expect_err("cancelled").is_cancelled());
 }
 
-/// Children of this process that compile.
+/// Folders of the children of this process that compile.
 #[cfg(target_os = "linux")]
-fn children() -> usize {
+fn children() -> Vec<PathBuf> {
     let me = format!("PPid:\t{}\n", std::process::id());
     let processes = std::fs::read_dir("/proc").expect("proc").filter_map(|entry| Some(entry.ok()?.path()));
     processes
@@ -167,7 +169,7 @@ fn children() -> usize {
             let ours = std::fs::read_to_string(path.join("status")).is_ok_and(|status| status.contains(&me));
             ours && std::fs::read_to_string(path.join("cmdline")).is_ok_and(|line| line.contains(CHILD))
         })
-        .count()
+        .collect()
 }
 
 #[cfg(target_os = "linux")]
@@ -180,13 +182,13 @@ async fn a_load_that_is_dropped_leaves_no_child() {
             let (host, bytes) = (host.clone(), bytes.clone());
             async move { host.load(bytes, &[PROBE]).await.map(drop) }
         });
-        while children() == 0 {
+        while children().is_empty() {
             assert!(!load.is_finished(), "the component compiles too fast for this test");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         load.abort();
         assert!(load.await.expect_err("cancelled").is_cancelled());
-        while children() > 0 {
+        while !children().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         // A newer edit gets its turn at once.
@@ -194,8 +196,66 @@ async fn a_load_that_is_dropped_leaves_no_child() {
     }
 }
 
+#[cfg(target_os = "linux")]
+async fn beside_calls_a_child_leaves_a_core_and_always_has_a_session_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let host = host(folder.path(), limits(600, 65536));
+    let file = folder.path().join("echo.wasm");
+    std::fs::write(&file, guest(ECHO).bytes()).expect("writable");
+    let registry = Registry::new(host.clone(), &[PROBE]);
+    let cores = std::thread::available_parallelism().expect("a number").get();
+    for serves in [false, true] {
+        if serves {
+            let entry = Desired {
+                name: "ECHO".to_owned(),
+                kind: "probe",
+                file: file.clone(),
+                settings: [].into(),
+                hosts: None,
+                limits: Limits::default(),
+            };
+            registry.commit(registry.prepare(&[entry]).await);
+            assert!(registry.get("ECHO").is_some());
+        }
+        let load = tokio::spawn({
+            let (host, bytes) = (host.clone(), large());
+            async move { host.load(bytes, &[PROBE]).await.map(drop) }
+        });
+        let threads = format!("RAYON_NUM_THREADS={}", if serves { (cores - 1).max(1) } else { cores });
+        // It limits itself a moment after it began.
+        while !children().iter().any(|child| has_own_session(child)) {
+            assert!(!load.is_finished(), "the component compiles too fast for this test");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let told = |child: &PathBuf| std::fs::read(child.join("environ")).expect("its environment");
+        let told: Vec<_> = children().iter().map(told).collect();
+        assert!(told.iter().all(|told| told.split(|byte| *byte == 0).any(|word| word == threads.as_bytes())));
+        load.abort();
+        let _ = load.await;
+        while !children().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Whether a process, by its folder, leads its session, and a group of the scheduler that steps back where there are
+/// such groups.
+#[cfg(target_os = "linux")]
+fn has_own_session(process: &Path) -> bool {
+    let Ok(stat) = std::fs::read_to_string(process.join("stat")) else { return false };
+    // Behind the name, which may hold spaces, come the state, the parent, the group and the session (proc_pid_stat(5)).
+    let Some((id, rest)) = stat.split_once(' ') else { return false };
+    let session = rest.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(3));
+    let group = std::fs::read_to_string(process.join("autogroup"));
+    let steps_back = |group: String| group.is_empty() || group.trim_end().ends_with("nice 10");
+    session == Some(id) && group.map_or(true, steps_back)
+}
+
 #[cfg(not(target_os = "linux"))]
 async fn a_load_that_is_dropped_leaves_no_child() {}
+
+#[cfg(not(target_os = "linux"))]
+async fn beside_calls_a_child_leaves_a_core_and_always_has_a_session_of_its_own() {}
 
 async fn a_compiler_that_is_not_there_is_an_error_of_the_host() {
     let compiler = Compiler::Child { program: "/nowhere/compiler".into(), args: Vec::new(), env: Vec::new() };
