@@ -58,7 +58,7 @@
 //! Its `Cargo.toml` has `crate-type = ["cdylib", "rlib"]` under `[lib]` and this crate as a dependency (a path or
 //! git dependency on the gateway's repository: the interfaces in `wit/v0.1` must lie beside it as they do
 //! there; the plugin itself needs no WIT). A release profile with `lto = "fat"` and `panic = "abort"`, and the
-//! linker flags `-zstack-size=32768` and `--initial-memory=131072`, make a component smaller and its calls faster:
+//! linker flags `-zstack-size=32768` and `--initial-memory=65536`, make a component smaller and its calls faster:
 //! memory that grows during a call costs more than the call. Then
 //!
 //! ```text
