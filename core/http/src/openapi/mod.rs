@@ -13,7 +13,7 @@ pub(crate) mod shape;
 
 use chelseru_config::Server;
 
-use crate::operator::Documents;
+use crate::operator::{Documents, Texts};
 
 pub use document::{Audience, document};
 pub use frames::asyncapi;
@@ -21,13 +21,16 @@ pub use frames::asyncapi;
 /// The documents of a gateway with this configuration.
 #[must_use]
 pub fn documents(server: &Server) -> Documents {
-    let (openapi, asyncapi) = (document(server, Audience::Clients), asyncapi(server));
-    let page = page::page(&openapi, &asyncapi).into();
-    let page_policy = page::policy();
-    Documents {
-        openapi: openapi.to_string().into(),
-        asyncapi: asyncapi.to_string().into(),
-        page,
-        page_policy,
-    }
+    let server = server.clone();
+    Documents::begin(move || {
+        let (openapi, asyncapi) = (document(&server, Audience::Clients), asyncapi(&server));
+        let page = page::page(&openapi, &asyncapi).into();
+        let page_policy = page::policy();
+        Texts {
+            openapi: openapi.to_string().into(),
+            asyncapi: asyncapi.to_string().into(),
+            page,
+            page_policy,
+        }
+    })
 }

@@ -94,17 +94,19 @@ async fn health(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
 
 /// `GET openapi.json`.
 async fn openapi(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
-    Ok(Reply::text(StatusCode::OK, "application/json", operator.documents.openapi.clone()))
+    Ok(Reply::text(StatusCode::OK, "application/json", operator.documents.texts().openapi.clone()))
 }
 
 /// `GET asyncapi.json`.
 async fn asyncapi(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
-    Ok(Reply::text(StatusCode::OK, "application/json", operator.documents.asyncapi.clone()))
+    Ok(Reply::text(StatusCode::OK, "application/json", operator.documents.texts().asyncapi.clone()))
 }
 
 /// `GET docs/`.
 async fn docs(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
-    let policy = HeaderValue::from_str(&operator.documents.page_policy).map_err(|_| Failure::internal())?;
-    let reply = Reply::text(StatusCode::OK, "text/html; charset=utf-8", operator.documents.page.clone());
+    let policy =
+        HeaderValue::from_str(&operator.documents.texts().page_policy).map_err(|_| Failure::internal())?;
+    let reply =
+        Reply::text(StatusCode::OK, "text/html; charset=utf-8", operator.documents.texts().page.clone());
     Ok(reply.with(header::CONTENT_SECURITY_POLICY, policy))
 }

@@ -22,7 +22,7 @@ pub(crate) mod shapes;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -56,15 +56,38 @@ pub struct Operator {
     pub detached: TaskTracker,
 }
 
-/// What a gateway tells about itself, made once at its start by [`documents`](crate::openapi::documents).
-#[derive(Debug, Clone)]
-pub struct Documents {
-    pub openapi: Bytes,
-    pub asyncapi: Bytes,
-    /// Both, for people.
-    pub page: Bytes,
+/// What a gateway tells about itself: the two documents, and both for people.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    pub(crate) openapi: Bytes,
+    pub(crate) asyncapi: Bytes,
+    pub(crate) page: Bytes,
     /// The page's Content-Security-Policy.
-    pub page_policy: String,
+    pub(crate) page_policy: String,
+}
+
+type MakeTexts = Box<dyn FnOnce() -> Texts + Send>;
+
+/// The texts of a gateway, which [`documents`](crate::openapi::documents) begins to make when it starts. That takes
+/// some 10 ms, for which a start does not wait.
+#[derive(Debug, Clone)]
+pub struct Documents(Arc<LazyLock<Texts, MakeTexts>>);
+
+impl Documents {
+    /// Makes them once, in a thread; who asks before they are made waits.
+    pub(crate) fn begin(make: impl FnOnce() -> Texts + Send + 'static) -> Documents {
+        let documents = Documents(Arc::new(LazyLock::new(Box::new(make))));
+        let begun = documents.clone();
+        // Without a thread, the first who asks makes them.
+        let _ = std::thread::Builder::new()
+            .name("documents".to_owned())
+            .spawn(move || drop(begun.texts().page.clone()));
+        documents
+    }
+
+    pub(crate) fn texts(&self) -> &Texts {
+        &self.0
+    }
 }
 
 /// Writes backups of everything that the gateway stores.
