@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::runtime::Handle;
@@ -251,7 +251,8 @@ fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
     None
 }
 
-/// The bounded pool. It opens connections when they are needed, and drops broken ones.
+/// The bounded pool. It opens connections when they are needed, and drops broken ones. The last one that was used is
+/// used first: its server process has everything at hand, and those of a busy hour sleep afterwards.
 pub(crate) fn pool(address: &Address, runtime: &Handle, options: &StoreOptions) -> Result<Pool, StoreError> {
     let connect = Driven { address: address.clone(), runtime: runtime.clone() };
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -259,6 +260,7 @@ pub(crate) fn pool(address: &Address, runtime: &Handle, options: &StoreOptions) 
     Pool::builder(manager)
         .max_size(options.connections_max.max(1))
         .runtime(deadpool_postgres::Runtime::Tokio1)
+        .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(options.connection_wait))
         .create_timeout(Some(options.connection_wait.max(CONNECT_TIMEOUT)))
         .build()

@@ -29,7 +29,7 @@ mod store;
 #[cfg(test)]
 #[allow(dead_code, reason = "written for the tests outside the crate, which use all of it")]
 #[path = "../../../tests/store/server.rs"]
-mod server;
+pub(crate) mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
