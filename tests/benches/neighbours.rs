@@ -38,7 +38,7 @@ const REACH: f64 = 1.2;
 /// A load: threads, and their step back (`nice`).
 type Load = (usize, u32);
 /// Of the compiler's child on two cores.
-const COMPILER: Load = (2, 10);
+const COMPILER: Load = (1, 10);
 
 /// The same load without the gateway: what two busy cores, or one disk, do to anybody.
 struct Bare<'a> {
