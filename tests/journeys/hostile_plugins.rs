@@ -277,7 +277,6 @@ async fn metrics_the_list_and_the_audit_log_say_how_each_plugin_does() {
     let (p50, p99) = (of("chelseru_plugin_call_seconds_p50"), of("chelseru_plugin_call_seconds_p99"));
     assert!(p50 > 0.0 && p99 >= p50, "{p50} {p99}");
     assert!(of("chelseru_plugin_cpu_seconds") > 0.0);
-    // The two pages that it began with (plugins/.cargo/config.toml) and its tables: growing costs more than a message.
     // The page that it began with (plugins/.cargo/config.toml) and its tables: growing costs more than a message.
     assert!((65_536.0..131_072.0).contains(&of("chelseru_plugin_memory_bytes_max")));
     assert!(of("chelseru_plugin_http_requests_total") >= 3.0);

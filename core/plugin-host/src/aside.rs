@@ -8,9 +8,9 @@
 //! The priority alone does not suffice. Of the threads that could run, Linux (6.18) chooses first who had less than its
 //! share, so one that computes without an end is chosen before one of the gateway's that has just computed and was
 //! interrupted, whatever their priorities are. It then runs until the next tick, 4 ms with the usual settings. Who lets
-//! others go first gives its share up. The p99 of calls that commit is 0.95 to 1.2 times that alone beside such turns;
-//! it was 2.7 to 3 without them. Pauses in their place made it 1.0 to 1.3, that of `health/` 1.2 to 1.9, and took more
-//! than half of the time.
+//! others go first gives its share up. The p99 of calls that commit is 0.95 to 1.2 times that alone beside guests that
+//! loop in such turns; it was 2.7 to 3 without them. Pauses in their place made it 1.0 to 1.3, that of `health/` 1.2 to
+//! 1.9, and took more than half of the time.
 //! The price: such calls take ten times as long beside other programs that want all of the machine.
 //! Not here: when a call is interrupted and what it has used (see `meter`), and the clock (see `clock`).
 

@@ -111,11 +111,11 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in a folder, and creates missing folders. Blocks while a store that was not closed is
-    /// recovered.
+    /// recovered, and for up to [`StoreOptions::lock_wait`] while another process (or another handle) has it open.
     ///
     /// # Errors
     ///
-    /// - [`StoreError::Locked`] while another process (or another handle) has it open.
+    /// - [`StoreError::Locked`] when another process (or another handle) has it open for longer than that.
     /// - [`StoreError::FormatNewer`] when a newer version wrote it; nothing changes.
     /// - [`StoreError::Foreign`] when the folder holds a database that is not a store.
     /// - [`StoreError::HalfImported`] when [`Store::import`] did not finish in it.

@@ -104,9 +104,8 @@ async fn asyncapi(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
 
 /// `GET docs/`.
 async fn docs(operator: Arc<Operator>, _: Request<Tokenless>) -> Answer {
-    let policy =
-        HeaderValue::from_str(&operator.documents.texts().page_policy).map_err(|_| Failure::internal())?;
-    let reply =
-        Reply::text(StatusCode::OK, "text/html; charset=utf-8", operator.documents.texts().page.clone());
+    let texts = operator.documents.texts();
+    let policy = HeaderValue::from_str(&texts.page_policy).map_err(|_| Failure::internal())?;
+    let reply = Reply::text(StatusCode::OK, "text/html; charset=utf-8", texts.page.clone());
     Ok(reply.with(header::CONTENT_SECURITY_POLICY, policy))
 }

@@ -79,9 +79,10 @@ impl Documents {
         let documents = Documents(Arc::new(LazyLock::new(Box::new(make))));
         let begun = documents.clone();
         // Without a thread, the first who asks makes them.
-        let _ = std::thread::Builder::new()
-            .name("documents".to_owned())
-            .spawn(move || drop(begun.texts().page.clone()));
+        let make = move || {
+            LazyLock::force(&begun.0);
+        };
+        let _ = std::thread::Builder::new().name("documents".to_owned()).spawn(make);
         documents
     }
 
