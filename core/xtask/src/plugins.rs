@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::workspace::{
-    Beside, WASM_TARGET, Workspace, ensure_wasm_target, file_error, run as run_command, shown,
+    Beside, WASM_TARGET, Workspace, ensure_wasm_target, file_error, giving_way, run as run_command, shown,
 };
 use crate::{Done, Failure, manifest, no_more};
 
@@ -68,13 +68,16 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Plugin>, Failure> {
     built(workspace)
 }
 
-/// Builds all plugins while `other` builds something else. Each build has times in which it keeps only one core busy.
+/// Builds all plugins while `other`, which takes longer, builds something else. Each build has times in which it keeps
+/// only one core busy. The plugins give way, so that most of them is built in such times of the other one.
 /// One that is awaited in silence would look as if it hung, so only the other one shows its progress.
 pub(crate) fn build_beside(
     workspace: &Workspace,
     other: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<Vec<Plugin>, Failure> {
-    let plugins = Beside::begin(workspace.plugins_cargo(&BUILD).arg("--quiet"))?;
+    let mut cargo = workspace.plugins_cargo(&BUILD);
+    cargo.arg("--quiet");
+    let plugins = Beside::begin(&mut giving_way(cargo))?;
     other()?;
     plugins.end()?;
     built(workspace)

@@ -101,6 +101,25 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     }
 }
 
+/// The same command with a lower priority where the system has `nice`: beside two busy cores it gets a tenth of them.
+pub(crate) fn giving_way(command: Command) -> Command {
+    if !cfg!(unix) {
+        return command;
+    }
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        nice.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    nice
+}
+
 /// A command that runs beside others. Dropped before it was waited for, it is ended.
 pub(crate) struct Beside {
     line: String,
@@ -294,6 +313,17 @@ mod tests {
         assert!(of_all.iter().any(|package| package.starts_with("wasmtime ")), "{of_all:?}");
         let of_one = below_heavy(&workspace, &["--package", "chelseru"]);
         assert_eq!(of_one.difference(&of_all).collect::<Vec<_>>(), Vec::<&String>::new());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_that_gives_way_is_the_same_one_at_a_lower_priority() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $(nice) $(pwd) $ADDED [$HOME]"]).current_dir("/");
+        command.env("ADDED", "1").env_remove("HOME");
+        let own: u32 = ask(&mut Command::new("nice")).unwrap().parse().unwrap();
+        let lower = (own + 10).min(19);
+        assert_eq!(ask(&mut giving_way(command)).unwrap(), format!("{lower} / 1 []"));
     }
 
     #[test]
