@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -184,17 +185,23 @@ impl Server {
         tokio::spawn(sms::carry_on(app.clone(), stop.clone()));
         let seen = tokio::spawn(neighbours::be_seen(app.clone()));
         let background = TaskTracker::new();
-        background.spawn(erase::erase_all(app.clone(), stop.clone()));
-        background.spawn(search::index_all(app.clone(), stop.clone()));
-        background.spawn(look_after(app.sockets.clone(), stop.clone()));
-        background.spawn(money::reconcile(app.clone(), stop.clone()));
-        background.spawn(sms::watch_credit(app.clone(), stop.clone()));
-        background.spawn(webhooks::tell_all(app.clone(), stop.clone()));
-        background.spawn(news::tell_news(app.clone(), stop.clone()));
-        background.spawn(neighbours::recover_messages(app.clone(), stop.clone()));
-        background.spawn(neighbours::tell_counts(app.clone(), stop.clone()));
-        background.spawn(follow(app.clone(), stop.clone()));
-        background.spawn(look(app.sockets.clone(), stop.clone()));
+        // Boxed: what the runtime needs for a task is compiled once and not once per kind of work.
+        let works: [Pin<Box<dyn Future<Output = ()> + Send>>; 11] = [
+            Box::pin(erase::erase_all(app.clone(), stop.clone())),
+            Box::pin(search::index_all(app.clone(), stop.clone())),
+            Box::pin(look_after(app.sockets.clone(), stop.clone())),
+            Box::pin(money::reconcile(app.clone(), stop.clone())),
+            Box::pin(sms::watch_credit(app.clone(), stop.clone())),
+            Box::pin(webhooks::tell_all(app.clone(), stop.clone())),
+            Box::pin(news::tell_news(app.clone(), stop.clone())),
+            Box::pin(neighbours::recover_messages(app.clone(), stop.clone())),
+            Box::pin(neighbours::tell_counts(app.clone(), stop.clone())),
+            Box::pin(follow(app.clone(), stop.clone())),
+            Box::pin(look(app.sockets.clone(), stop.clone())),
+        ];
+        for work in works {
+            background.spawn(work);
+        }
         Ok(Server { app, listeners, stop, background, seen })
     }
 

@@ -16,6 +16,7 @@ mod sessions;
 mod users;
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
@@ -97,6 +98,8 @@ impl Desk {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
+        // Boxed: what the runtime needs for a task is compiled once per kind of answer and not once per kind of work.
+        let work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
         self.services.detached.spawn(work)
     }
 

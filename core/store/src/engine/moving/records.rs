@@ -21,6 +21,9 @@ pub(crate) struct Records<'a> {
     progress: Progress<'a>,
 }
 
+/// The change that a row becomes.
+type Change = Box<dyn FnOnce(&mut Txn) -> Result<(), StoreError> + Send>;
+
 impl<'a> Records<'a> {
     pub(crate) fn new(sql: &'a Sql, sled: &'a Sled, progress: Progress<'a>) -> Records<'a> {
         Records { sql, sled, progress }
@@ -31,11 +34,21 @@ impl<'a> Records<'a> {
         &self,
         what: &'static str,
         select: &'static str,
-        read: impl Fn(&Row) -> Result<C, StoreError>,
+        read: impl Fn(&Row) -> Result<C, StoreError> + Sync,
     ) -> Result<(), StoreError>
     where
         C: FnOnce(&mut Txn) -> Result<(), StoreError> + Send + 'static,
     {
+        self.change_each(what, select, &|row| Ok(Box::new(read(row)?))).await
+    }
+
+    /// [`Records::each`] without a type of a record: compiled once and not once per kind.
+    async fn change_each(
+        &self,
+        what: &'static str,
+        select: &'static str,
+        read: &(dyn Fn(&Row) -> Result<Change, StoreError> + Sync),
+    ) -> Result<(), StoreError> {
         let mut count = Count::new(what, self.progress);
         let mut rows = pin!(self.sql.stream(select).await?.try_chunks(CHUNK));
         loop {
@@ -64,7 +77,7 @@ impl<'a> Records<'a> {
         &self,
         what: &'static str,
         select: &'static str,
-        read: impl Fn(&Row) -> Result<I, StoreError>,
+        read: impl Fn(&Row) -> Result<I, StoreError> + Sync,
     ) -> Result<(), StoreError>
     where
         I: IntoIterator<Item = (IVec, IVec)> + Send + 'static,

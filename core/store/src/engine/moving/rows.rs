@@ -40,6 +40,19 @@ pub(crate) fn column_opt(text: Option<&str>) -> Option<String> {
     text.map(column)
 }
 
+/// Waits for the statements of a chunk, each with the place of its record. Takes no type of a record: what waits for
+/// many futures is much code, which is compiled once here and not once per kind of record.
+async fn finish(puts: Vec<(usize, Running<'_, ()>)>, count: &Count<'_>) -> Result<(), StoreError> {
+    let mut puts = puts.into_iter().map(|(place, put)| put.map_err(move |error| count.error(place, error)));
+    if count.count == 0
+        && let Some(first) = puts.next()
+    {
+        // Alone, so that its statements are prepared once.
+        first.await?;
+    }
+    try_join_all(puts).await.map(drop)
+}
+
 impl<'a> Rows<'a> {
     pub(crate) fn new(sled: &'a Sled, sql: &'a Sql, progress: Progress<'a>) -> Rows<'a> {
         Rows { sled, sql, progress }
@@ -64,16 +77,8 @@ impl<'a> Rows<'a> {
                 let record = read(key, value).map_err(|error| count.error(place, error))?;
                 found.extend(record.map(|record| (place, record)));
             }
-            let mut found = found.as_slice();
-            if let (0, Some(((place, first), rest))) = (count.count, found.split_first()) {
-                // Alone, so that its statements are prepared once.
-                put(self.sql, first).await.map_err(|error| count.error(*place, error))?;
-                found = rest;
-            }
-            let puts = found
-                .iter()
-                .map(|(place, record)| put(self.sql, record).map_err(|error| count.error(*place, error)));
-            try_join_all(puts).await?;
+            let puts = found.iter().map(|(place, record)| (*place, put(self.sql, record))).collect();
+            finish(puts, &count).await?;
             count.add(chunk.len());
         }
     }

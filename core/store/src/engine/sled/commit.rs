@@ -128,7 +128,10 @@ impl Committer {
         F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
         A: FnOnce(Result<T, StoreError>) + Send + 'static,
     {
-        let job = Box::new(Change { change: Some(change), result: None, answer });
+        self.queue(Box::new(Change { change: Some(change), result: None, answer }))
+    }
+
+    fn queue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
         let mut queue = self.shared.lock();
         match queue.state {
             Health::Serving => {}
