@@ -101,13 +101,13 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     }
 }
 
-/// The same command with a lower priority where the system has `nice`: beside two busy cores it gets a tenth of them.
+/// The same command with a lower priority where the system has `nice`: beside two busy cores it gets a twentieth of them.
 pub(crate) fn giving_way(command: Command) -> Command {
     if !cfg!(unix) {
         return command;
     }
     let mut nice = Command::new("nice");
-    nice.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
+    nice.args(["-n", "13"]).arg(command.get_program()).args(command.get_args());
     if let Some(folder) = command.get_current_dir() {
         nice.current_dir(folder);
     }
@@ -322,7 +322,7 @@ mod tests {
         command.args(["-c", "echo $(nice) $(pwd) $ADDED [$HOME]"]).current_dir("/");
         command.env("ADDED", "1").env_remove("HOME");
         let own: u32 = ask(&mut Command::new("nice")).unwrap().parse().unwrap();
-        let lower = (own + 10).min(19);
+        let lower = (own + 13).min(19);
         assert_eq!(ask(&mut giving_way(command)).unwrap(), format!("{lower} / 1 []"));
     }
 
