@@ -140,6 +140,22 @@ impl fmt::Debug for SubKey {
     }
 }
 
+/// Makes the MACs of a key for one use (HMAC-SHA-256).
+///
+/// Holds the hash as it is after the key: a MAC of a short text then hashes two blocks instead of four.
+#[derive(Clone)]
+pub(crate) struct MacKey(Hmac<Sha256>);
+
+impl MacKey {
+    pub(crate) fn new(key: &SubKey) -> MacKey {
+        MacKey(hmac_sha256(&key.0))
+    }
+
+    pub(crate) fn begin(&self) -> Hmac<Sha256> {
+        self.0.clone()
+    }
+}
+
 pub(crate) fn hmac_sha256(key: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
 }

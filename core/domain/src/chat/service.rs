@@ -19,7 +19,7 @@ use super::stored::{Others, RoomNews, Stored};
 use super::{ChatError, ChatPort, ChatRules, Face, PublicUser};
 use crate::Clock;
 use crate::ids::UserId;
-use crate::secret::SubKey;
+use crate::secret::{MacKey, SubKey};
 
 /// The rooms, for every caller.
 pub struct ChatService {
@@ -29,7 +29,7 @@ pub struct ChatService {
     pub(super) entrance: Entrance,
     pub(super) allowance: Arc<Allowance>,
     /// Keys the marks of contacts.
-    pub(super) contacts: SubKey,
+    pub(super) contacts: MacKey,
     /// Up to where old messages were removed in this walk.
     pub(super) expired: Mutex<(RoomId, u64)>,
     /// Places of running searches.
@@ -55,7 +55,7 @@ impl ChatService {
                 rules,
                 entrance,
                 allowance,
-                contacts,
+                contacts: MacKey::new(&contacts),
                 expired: Mutex::new((RoomId(0), 0)),
                 searches: Semaphore::new(AT_ONCE),
                 wanted: Wanted::default(),

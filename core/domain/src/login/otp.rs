@@ -26,7 +26,7 @@ use crate::ids::{LocalIds, UserId};
 use crate::login::group::Group;
 use crate::login::method::{ByCode, ByPassword};
 use crate::phone::{ascii_digit, is_separator};
-use crate::secret::{SubKey, hmac_sha256};
+use crate::secret::{MacKey, SubKey};
 use crate::share::network;
 use crate::sms::{Disposition, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort};
 use crate::{Checked, Clock, PhoneNumber, Range, RuleError, Rules};
@@ -221,7 +221,7 @@ pub struct OtpService {
     store: Store,
     clock: Arc<dyn Clock>,
     rules: OtpRules,
-    pepper: SubKey,
+    pepper: MacKey,
     ids: Arc<LocalIds>,
 }
 
@@ -236,7 +236,7 @@ impl OtpService {
         pepper: SubKey,
     ) -> Result<Self, RuleError> {
         rules.check()?;
-        Ok(OtpService { store, clock, rules, pepper, ids: Arc::default() })
+        Ok(OtpService { store, clock, rules, pepper: MacKey::new(&pepper), ids: Arc::default() })
     }
 
     /// The same service with other rules. Message ids continue.
@@ -445,7 +445,7 @@ impl OtpService {
     /// The MAC that the store keeps and compares guesses with. Digits of all scripts are equal and separators are
     /// ignored, because people copy codes from messages.
     pub(crate) fn mac(&self, purpose: Purpose, number: &PhoneNumber, code: &str) -> [u8; 32] {
-        let mut mac = hmac_sha256(self.pepper.expose());
+        let mut mac = self.pepper.begin();
         // Neither a number nor a label contains a NUL, so different inputs are different bytes.
         mac.update(purpose.label().as_bytes());
         mac.update(b"\0");
@@ -469,7 +469,7 @@ impl OtpService {
 
     /// A keyed MAC of a text for another use than codes. The label must differ from those of [`Purpose`].
     pub(crate) fn labelled_mac(&self, label: &'static str, text: &str) -> [u8; 32] {
-        let mut mac = hmac_sha256(self.pepper.expose());
+        let mut mac = self.pepper.begin();
         mac.update(label.as_bytes());
         mac.update(b"\0");
         mac.update(text.as_bytes());
