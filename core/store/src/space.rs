@@ -4,6 +4,7 @@
 //! continue. Once it is gone, every change is refused before it reaches the engine, which does not survive a full
 //! disk. Both end by themselves when there is room again.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,8 +51,15 @@ pub(crate) struct Space {
 
 impl Space {
     pub(crate) fn of_folder(folder: &Path, reserve: Option<u64>) -> Space {
-        let folder = folder.to_owned();
-        Space::new(Box::new(move || sample(&folder)), reserve)
+        let probe = match File::open(folder) {
+            // Every batch asks, and a path would be walked each time.
+            Ok(folder) => Box::new(move || sample(&folder)) as Probe,
+            Err(_) => {
+                let folder = folder.to_owned();
+                Box::new(move || sample(&File::open(&folder)?))
+            }
+        };
+        Space::new(probe, reserve)
     }
 
     pub(crate) fn new(probe: Probe, reserve: Option<u64>) -> Space {
@@ -112,14 +120,14 @@ impl Space {
 }
 
 #[cfg(unix)]
-fn sample(folder: &Path) -> io::Result<Sample> {
-    let disk = rustix::fs::statvfs(folder)?;
+fn sample(folder: &File) -> io::Result<Sample> {
+    let disk = rustix::fs::fstatvfs(folder)?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     Ok(Sample { free: bytes(disk.f_bavail), total: bytes(disk.f_blocks) })
 }
 
 #[cfg(not(unix))]
-fn sample(_folder: &Path) -> io::Result<Sample> {
+fn sample(_folder: &File) -> io::Result<Sample> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

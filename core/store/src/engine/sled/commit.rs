@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::StoreError;
 use crate::engine::sled::folder::RECORD_BYTES_MAX;
-use crate::engine::sled::garbage;
+use crate::engine::sled::garbage::Garbage;
 use crate::engine::sled::txn::Txn;
 use crate::space::{DiskRoom, Space};
 
@@ -98,6 +98,7 @@ impl Committer {
             batch_max: batch_max.max(1),
             batch_last: 1,
             write_time: Duration::ZERO,
+            garbage: Garbage::default(),
         };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(|| writer.run())?;
         Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
@@ -292,6 +293,7 @@ struct Writer {
     batch_last: usize,
     /// Smoothed duration of a batch.
     write_time: Duration,
+    garbage: Garbage,
 }
 
 impl Writer {
@@ -389,7 +391,7 @@ impl Writer {
         }
         if count > 0 {
             self.txn.count_written();
-            garbage::collect(count);
+            self.garbage.left_by(count);
         }
         written
     }

@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::StoreError;
-use crate::engine::sled::{acknowledged, error, garbage, keys, log_scan, quiet};
+use crate::engine::sled::garbage::Garbage;
+use crate::engine::sled::{acknowledged, error, keys, log_scan, quiet};
 use crate::options::StoreOptions;
 
 /// Bytes the engine allocates and writes at a time. Fixed when a database is created.
@@ -300,11 +301,13 @@ pub(crate) struct Copy<'a> {
     gathered: usize,
     bytes: usize,
     pub(crate) records: u64,
+    garbage: Garbage,
 }
 
 impl<'a> Copy<'a> {
     pub(crate) fn new(db: &'a sled::Db) -> Self {
-        Copy { db, batch: sled::Batch::default(), gathered: 0, bytes: 0, records: 0 }
+        let (batch, garbage) = (sled::Batch::default(), Garbage::default());
+        Copy { db, batch, gathered: 0, bytes: 0, records: 0, garbage }
     }
 
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
@@ -339,7 +342,7 @@ impl<'a> Copy<'a> {
         let writes = std::mem::take(&mut self.gathered);
         self.bytes = 0;
         self.db.apply_batch(std::mem::take(&mut self.batch)).map_err(error::engine_io)?;
-        garbage::collect(writes);
+        self.garbage.left_by(writes);
         Ok(())
     }
 }
@@ -423,19 +426,22 @@ fn is_locked(error: &sled::Error) -> bool {
 /// record that an older version stored or exported can.
 pub(crate) struct Blobs {
     folder: PathBuf,
+    /// The open folder: every batch asks for its time, and a path would be walked each time.
+    handle: Option<File>,
     seen: Option<SystemTime>,
 }
 
 impl Blobs {
     pub(crate) fn new(folder: &Path) -> Blobs {
         let folder = folder.join(DATABASE).join("blobs");
-        let seen = modified(&folder);
-        Blobs { folder, seen }
+        let handle = File::open(&folder).ok();
+        let seen = handle.as_ref().and_then(modified);
+        Blobs { folder, handle, seen }
     }
 
     /// Syncs the files that appeared since the last call.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        let now = modified(&self.folder);
+        let now = self.handle.as_ref().and_then(modified);
         if now == self.seen && now.is_some() {
             return Ok(());
         }
@@ -445,8 +451,8 @@ impl Blobs {
     }
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+fn modified(folder: &File) -> Option<SystemTime> {
+    folder.metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
 /// Syncs a folder, and every file and folder below it.

@@ -12,9 +12,26 @@ const LEFT_BY_A_WRITE: usize = 4;
 /// Rounds until a fresh object may be freed: an epoch passes in each, and two must have passed.
 const ROUNDS_MIN: usize = 3;
 
-/// Frees about as many objects as a batch of so many writes has left, unless somebody still reads them.
-pub(crate) fn collect(writes: usize) {
-    for _ in 0..ROUNDS_MIN + writes * LEFT_BY_A_WRITE / FREED_BY_A_ROUND {
-        crossbeam_epoch::pin().flush();
+/// Writes after which a writer frees. The rounds cost as much as a small write, and a page has up to 1 MiB.
+const WRITES_MIN: usize = 32;
+
+/// What a writer has left to be freed.
+#[derive(Default)]
+pub(crate) struct Garbage {
+    writes: usize,
+}
+
+impl Garbage {
+    /// Counts a batch of so many writes, and at times frees about as many objects as were left, unless somebody still
+    /// reads them.
+    pub(crate) fn left_by(&mut self, writes: usize) {
+        self.writes += writes;
+        if self.writes < WRITES_MIN {
+            return;
+        }
+        let objects = std::mem::take(&mut self.writes) * LEFT_BY_A_WRITE;
+        for _ in 0..ROUNDS_MIN + objects / FREED_BY_A_ROUND {
+            crossbeam_epoch::pin().flush();
+        }
     }
 }
