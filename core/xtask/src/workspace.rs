@@ -101,7 +101,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     }
 }
 
-/// The same command with a lower priority where the system has `nice`: beside two busy cores it gets a twentieth of them.
+/// The same command with a lower priority where the system has `nice`: beside two busy cores it gets a twentieth.
 pub(crate) fn giving_way(command: Command) -> Command {
     if !cfg!(unix) {
         return command;
@@ -313,6 +313,23 @@ mod tests {
         assert!(of_all.iter().any(|package| package.starts_with("wasmtime ")), "{of_all:?}");
         let of_one = below_heavy(&workspace, &["--package", "chelseru"]);
         assert_eq!(of_one.difference(&of_all).collect::<Vec<_>>(), Vec::<&String>::new());
+    }
+
+    #[test]
+    fn the_engine_and_the_macro_of_its_bindings_share_the_parser_of_components() {
+        let workspace = Workspace::find().unwrap();
+        let tree = ["tree", "--offline", "--workspace", "--edges", "normal,build", "--prefix", "none"];
+        let tree = ask(workspace.cargo(&tree).args(["--format", "{p}|{f}"])).unwrap();
+        let below =
+            ["bitflags v2", "hashbrown v0.17", "indexmap v2", "semver v1", "serde_core v1", "wasmparser v"];
+        for package in below {
+            let kinds: BTreeSet<&str> = tree
+                .lines()
+                .filter(|line| line.starts_with(package))
+                .map(|line| line.trim_end_matches(" (*)"))
+                .collect();
+            assert_eq!(kinds.len(), 1, "compiled more than once: {kinds:?}; see core/plugin-host/Cargo.toml");
+        }
     }
 
     #[cfg(unix)]
