@@ -190,7 +190,7 @@ async fn a_passing_failure_is_tried_again_until_it_is_sent_or_expires() {
     // Without waiting for the first pass.
     let body = json!({"mobile_number": "09120000002", "message_text": "x", "wait": false});
     let queued = shop.send(body).await;
-    assert_eq!(queued.status, 202);
+    assert_eq!((queued.status, &queued.body["status"]), (202, &json!("queued")), "{queued:?}");
     shop.wait_for(&queued.body["id"], "accepted").await;
 
     // An hour later it has expired.

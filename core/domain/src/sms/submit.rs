@@ -128,11 +128,13 @@ impl SmsRoute {
             let carried = self.carry(message, Carry { draft: Some(draft), ..Carry::default() }).await;
             carried.map(|carried| carried.record)
         } else {
+            // The queue may be done with the message before it could be read again.
+            let stored = SmsRecord::made(draft.clone());
             match refusal(inner.store.sms_insert(draft).await) {
                 Some(stopped) => Err(stopped),
                 None => {
                     inner.wake.notify_one();
-                    Ok(None)
+                    Ok(Some(stored))
                 }
             }
         };

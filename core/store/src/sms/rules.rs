@@ -13,8 +13,9 @@ use crate::sms::{
 pub(crate) const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl SmsRecord {
-    /// The record of a new message.
-    pub(crate) fn made(draft: SmsDraft) -> SmsRecord {
+    /// The record of a new message, as it is until something happens to it.
+    #[must_use]
+    pub fn made(draft: SmsDraft) -> SmsRecord {
         let SmsDraft { id, number, content, class, owner, created_at, deadline, begun, tried, .. } = draft;
         SmsRecord {
             status: if begun.is_some() { SmsStatus::Sending } else { SmsStatus::Queued },
