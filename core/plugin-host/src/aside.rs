@@ -28,8 +28,9 @@ use crate::clock::{Clock, TURN};
 use crate::meter::Meter;
 
 /// A call begins aside when the last ones took more CPU than this in the mean. Changing threads costs some 10 µs. A
-/// call of a shipped plugin takes some 15 µs, and 600 µs where the host is built without optimisation.
-const LONG: Duration = Duration::from_micros(if cfg!(debug_assertions) { 5000 } else { 300 });
+/// call of a shipped plugin takes some 15 µs, and 600 µs where the host is built without optimisation. Twelve calls at
+/// once whose answers have 900 KB take 250 µs each, and whoever is behind them would wait for them all.
+const LONG: Duration = Duration::from_micros(if cfg!(debug_assertions) { 5000 } else { 100 });
 /// The last call counts as much as this many before it in the mean.
 const MEAN_OF: u32 = 8;
 /// How far the threads step back (`nice`): beside one that does not, each gets a tenth of a core.
