@@ -320,9 +320,17 @@ mod tests {
         let workspace = Workspace::find().unwrap();
         let tree = ["tree", "--offline", "--workspace", "--edges", "normal,build", "--prefix", "none"];
         let tree = ask(workspace.cargo(&tree).args(["--format", "{p}|{f}"])).unwrap();
-        let below =
-            ["bitflags v2", "hashbrown v0.17", "indexmap v2", "semver v1", "serde_core v1", "wasmparser v"];
-        for package in below {
+        let shared = [
+            "bitflags v2",
+            "hashbrown v0.17",
+            "indexmap v2",
+            "semver v1",
+            "serde v1",
+            "serde_core v1",
+            "serde_json v1",
+            "wasmparser v",
+        ];
+        for package in shared {
             let kinds: BTreeSet<&str> = tree
                 .lines()
                 .filter(|line| line.starts_with(package))

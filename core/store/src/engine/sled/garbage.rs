@@ -12,7 +12,8 @@ const LEFT_BY_A_WRITE: usize = 4;
 /// Rounds until a fresh object may be freed: an epoch passes in each, and two must have passed.
 const ROUNDS_MIN: usize = 3;
 
-/// Writes after which a writer frees. The rounds cost as much as a small write, and a page has up to 1 MiB.
+/// Writes after which a writer frees. Rounds after every small batch slow the next one down; a page has up to 1 MiB, so
+/// what waits stays within tens of MiB.
 const WRITES_MIN: usize = 32;
 
 /// What a writer has left to be freed.
