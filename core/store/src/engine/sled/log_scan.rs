@@ -31,6 +31,9 @@ const COMMIT_TAG: [u8; 8] = [0xff, 0xfe, b'c', b'o', b'm', b'm', b'i', 0xff];
 
 /// Threads that read segments concurrently.
 const THREADS_MAX: usize = 4;
+/// Bytes of a segment that are read at a time. The last segment of a log is seldom full, and most of a start with a
+/// small store was reading its zeros.
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// The findings in a log.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -164,13 +167,13 @@ impl Log {
         let all = Mutex::new(Facts::default());
         let work = || -> io::Result<()> {
             let mut facts = Facts::default();
-            let mut buffer = Vec::new();
+            let mut bytes = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= count {
                     break;
                 }
-                self.read_segment(index, &mut buffer, &mut facts)?;
+                self.read_segment(index, &mut bytes, &mut facts)?;
             }
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             all.commits.append(&mut facts.commits);
@@ -192,18 +195,18 @@ impl Log {
         Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn read_segment(&self, index: usize, buffer: &mut Vec<u8>, facts: &mut Facts) -> io::Result<()> {
+    fn read_segment(&self, index: usize, bytes: &mut Vec<u8>, facts: &mut Facts) -> io::Result<()> {
         let mut header = [0; SEGMENT_HEADER];
         let offset = index as u64 * self.segment_bytes as u64;
         if read_up_to(&self.file, &mut header, offset)? < SEGMENT_HEADER || header == [0; SEGMENT_HEADER] {
             return Ok(());
         }
+        let mut content = Content::new(self, index, bytes);
         let segment = match segment_lsn(&header) {
             Some(lsn) if lsn % self.segment_bytes as u64 == 0 => lsn / self.segment_bytes as u64,
             _ => {
-                self.load(index, buffer)?;
                 // The header is damaged; the messages still name their segment.
-                let Some(segment) = message(buffer, SEGMENT_HEADER, None).map(|found| found.segment) else {
+                let Some(segment) = content.message(SEGMENT_HEADER, None)?.map(|found| found.segment) else {
                     return Ok(());
                 };
                 if segment >= self.from {
@@ -215,12 +218,10 @@ impl Log {
         if segment < self.from {
             return Ok(());
         }
-        self.load(index, buffer)?;
         let mut at = SEGMENT_HEADER;
         let mut suspected = false;
         while at + MESSAGE_HEADER_MAX < self.segment_bytes {
-            let found = message(buffer, at, Some(segment));
-            if let Some(found) = found {
+            if let Some(found) = content.message(at, Some(segment))? {
                 self.note(&found, at, facts);
                 if found.kind == Kind::Cap {
                     break;
@@ -233,8 +234,8 @@ impl Log {
                 facts.suspects.push(self.suspect(index, segment, at));
             }
             // When only a message's content is unreadable, the next one begins where expected.
-            match header_of(buffer, at).and_then(|head| at.checked_add(head.length)) {
-                Some(next) if message(buffer, next, Some(segment)).is_some() => at = next,
+            match content.head(at)?.and_then(|head| at.checked_add(head.length)) {
+                Some(next) if content.message(next, Some(segment))?.is_some() => at = next,
                 _ => break,
             }
         }
@@ -256,14 +257,14 @@ impl Log {
 
     /// Decides which suspects are damaged: those with a page that is still needed.
     fn judge(&self, suspects: &[Suspect], replaced: &mut Replaced) -> io::Result<Option<String>> {
-        let mut buffer = Vec::new();
+        let mut bytes = Vec::new();
         let mut held = Vec::new();
         for suspect in suspects {
-            self.load(suspect.index, &mut buffer)?;
+            let mut content = Content::new(self, suspect.index, &mut bytes);
             let mut pages = Vec::new();
             let mut at = SEGMENT_HEADER;
             while at + MESSAGE_HEADER_MAX < self.segment_bytes {
-                let Some(found) = message(&buffer, at, Some(suspect.segment)) else {
+                let Some(found) = content.message(at, Some(suspect.segment))? else {
                     at += 1;
                     continue;
                 };
@@ -297,17 +298,65 @@ impl Log {
     fn lsn(&self, segment: u64, at: usize) -> u64 {
         segment.saturating_mul(self.segment_bytes as u64).saturating_add(at as u64)
     }
+}
 
-    /// Reads a segment; bytes past the end of the file are zero.
-    fn load(&self, index: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
-        if buffer.len() != self.segment_bytes {
-            // Zeroed by the allocator. `resize` writes byte by byte in a build without optimisation: a third of the
-            // time of a test that opens many stores.
-            *buffer = vec![0; self.segment_bytes];
+/// A segment's content, read as far as it was asked for. Bytes past the end of the file are zero.
+struct Content<'a> {
+    file: &'a File,
+    offset: u64,
+    /// What was read so far.
+    bytes: &'a mut Vec<u8>,
+    segment_bytes: usize,
+}
+
+impl<'a> Content<'a> {
+    /// `bytes` is memory to use again.
+    fn new(log: &'a Log, index: usize, bytes: &'a mut Vec<u8>) -> Self {
+        bytes.clear();
+        let segment_bytes = log.segment_bytes;
+        Content { file: &log.file, offset: index as u64 * segment_bytes as u64, bytes, segment_bytes }
+    }
+
+    /// Reads up to a position; false when it is past the segment's end.
+    fn read(&mut self, end: usize) -> io::Result<bool> {
+        if end > self.segment_bytes {
+            return Ok(false);
         }
-        let read = read_up_to(&self.file, buffer, index as u64 * self.segment_bytes as u64)?;
-        buffer[read..].fill(0);
-        Ok(())
+        if end > self.bytes.len() {
+            let have = self.bytes.len();
+            let want = end.next_multiple_of(PIECE_BYTES).min(self.segment_bytes);
+            // Not `resize`, which writes byte by byte in a build without optimisation.
+            while self.bytes.len() < want {
+                self.bytes.extend_from_slice(&[0; 4096][..(want - self.bytes.len()).min(4096)]);
+            }
+            read_up_to(self.file, &mut self.bytes[have..], self.offset + have as u64)?;
+        }
+        Ok(true)
+    }
+
+    /// The header at a position, when a message of its length fits in the segment.
+    fn head(&mut self, at: usize) -> io::Result<Option<Head>> {
+        self.read(at.saturating_add(MESSAGE_HEADER_MAX).min(self.segment_bytes))?;
+        let Some(head) = header_of(self.bytes, at) else { return Ok(None) };
+        let end = at.saturating_add(head.length);
+        Ok(self.read(end)?.then_some(head))
+    }
+
+    /// The message at a position, when it is complete and belongs to the segment.
+    fn message(&mut self, at: usize, segment: Option<u64>) -> io::Result<Option<Message<'_>>> {
+        let Some(head) = self.head(at)? else { return Ok(None) };
+        if segment.is_some_and(|segment| head.segment != segment) {
+            return Ok(None);
+        }
+        let (header, body) = self.bytes[at..at + head.length].split_at(head.header_length);
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(body);
+        hasher.update(&header[4..]);
+        if hasher.finalize() ^ u32::MAX != head.crc {
+            return Ok(None);
+        }
+        let Head { kind, segment, page, length, .. } = head;
+        Ok(Some(Message { kind, segment, page, body, length }))
     }
 }
 
@@ -323,7 +372,7 @@ enum Kind {
     Other,
 }
 
-/// A message's header, not verified yet.
+/// A message's header, not verified yet. Its length may be anything.
 struct Head {
     crc: u32,
     kind: Kind,
@@ -357,24 +406,7 @@ fn header_of(buffer: &[u8], at: usize) -> Option<Head> {
     let segment = number(bytes, &mut rest)?;
     let page = number(bytes, &mut rest)?;
     let length = usize::try_from(body).ok()?.checked_add(rest)?;
-    (length <= bytes.len()).then_some(Head { crc, kind, segment, page, header_length: rest, length })
-}
-
-/// The message at a position, when it is complete and belongs to the segment.
-fn message(buffer: &[u8], at: usize, segment: Option<u64>) -> Option<Message<'_>> {
-    let head = header_of(buffer, at)?;
-    if segment.is_some_and(|segment| head.segment != segment) {
-        return None;
-    }
-    let bytes = &buffer[at..at + head.length];
-    let (header, body) = bytes.split_at(head.header_length);
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(body);
-    hasher.update(&header[4..]);
-    if hasher.finalize() ^ u32::MAX != head.crc {
-        return None;
-    }
-    Some(Message { kind: head.kind, segment: head.segment, page: head.page, body, length: head.length })
+    Some(Head { crc, kind, segment, page, header_length: rest, length })
 }
 
 /// The batch number, when a change of a page sets it. A page's keys are stored without their common prefix.
