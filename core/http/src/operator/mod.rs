@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -68,20 +69,27 @@ pub(crate) struct Texts {
 
 type MakeTexts = Box<dyn FnOnce() -> Texts + Send>;
 
-/// The texts of a gateway, which [`documents`](crate::openapi::documents) begins to make when it starts. That takes
-/// some 10 ms, for which a start does not wait.
+/// The texts of a gateway, made once (see [`documents`](crate::openapi::documents)). That takes some 10 ms.
 #[derive(Debug, Clone)]
 pub struct Documents(Arc<LazyLock<Texts, MakeTexts>>);
 
+/// When the documents are made unless somebody asks before. A start has other work for its cores: on two of them it
+/// took some milliseconds longer beside this.
+const DOCUMENTS_AFTER: Duration = Duration::from_secs(1);
+
 impl Documents {
-    /// Makes them once, in a thread; who asks before they are made waits.
+    /// Makes them in a thread after [`DOCUMENTS_AFTER`]; who asks before waits until they are made.
     pub(crate) fn begin(make: impl FnOnce() -> Texts + Send + 'static) -> Documents {
         let documents = Documents(Arc::new(LazyLock::new(Box::new(make))));
-        let begun = documents.clone();
-        // Without a thread, the first who asks makes them.
+        let begun = Arc::downgrade(&documents.0);
         let make = move || {
-            LazyLock::force(&begun.0);
+            std::thread::sleep(DOCUMENTS_AFTER);
+            // A gateway that is gone needs none.
+            if let Some(texts) = begun.upgrade() {
+                LazyLock::force(&texts);
+            }
         };
+        // Without a thread, the first who asks makes them.
         let _ = std::thread::Builder::new().name("documents".to_owned()).spawn(make);
         documents
     }
