@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use chelseru_store::{Store, StoreError, StoreOptions};
+use chelseru_store::{Opening, Store, StoreError, StoreOptions};
 
 use crate::config::{self, Config, Loaded, StorePlace};
 use crate::operator::backup::RESTORING;
@@ -26,14 +26,29 @@ impl From<Refused> for String {
     }
 }
 
-/// Opens the store of a configuration, and creates a missing one. With `shared`, other gateways may use it, too.
-pub(crate) async fn open(
-    place: &StorePlace,
-    config: &Config,
-    data_dir: &Path,
-    shared: bool,
-) -> Result<Store, StoreError> {
-    open_with(place, data_dir, StoreOptions { shared, ..options(config) }).await
+/// The store of a configuration that is not accepted yet.
+pub(crate) struct Early {
+    options: StoreOptions,
+    opening: Option<Opening>,
+}
+
+/// Begins to open the store of a configuration beside other work. Nothing is made, converted or migrated before
+/// [`Early::open`]; dropping it closes the store. With `shared`, other gateways may use it, too.
+pub(crate) fn begin(place: Option<&StorePlace>, config: &Config, data_dir: &Path, shared: bool) -> Early {
+    let options = StoreOptions { shared, ..options(config) };
+    let in_folder = matches!(place, Some(StorePlace::Folder)) && !data_dir.join(RESTORING).exists();
+    let opening = in_folder.then(|| Opening::begin(data_dir.join(config::STORE_DIR), options.clone()));
+    Early { options, opening }
+}
+
+impl Early {
+    /// Opens the store, and creates a missing one.
+    pub(crate) async fn open(self, place: &StorePlace, data_dir: &Path) -> Result<Store, StoreError> {
+        match self.opening {
+            Some(opening) => opening.finish(),
+            None => open_with(place, data_dir, self.options).await,
+        }
+    }
 }
 
 fn options(config: &Config) -> StoreOptions {

@@ -1,7 +1,8 @@
 //! The server: opens everything in the order in which steps may fail, and serves until it is stopped.
 //!
-//! [`Server::open`] prepares the candidate first, so a refused configuration opens nothing. Then come the store, the
-//! listener, and what outlives configurations. The candidate takes over last.
+//! [`Server::open`] prepares the candidate first, so a refused configuration changes nothing; meanwhile a store that
+//! needs no more than that is recovered. Then come the store, the listener, and what outlives configurations. The
+//! candidate takes over last.
 //!
 //! Not here: what a candidate checks (`candidate`), what changes later (`reload`).
 
@@ -100,9 +101,14 @@ impl Server {
     /// Errors: a text for the operator; nothing listens.
     pub async fn open(loaded: Loaded, log: LogHandle, options: ServerOptions) -> Result<Server, String> {
         let config_file = loaded.source.path.clone();
+        let (place, bus) = (loaded.store_place(), loaded.bus_place());
+        let store = {
+            let shared = bus.as_ref().is_ok_and(Option::is_some);
+            let data_dir = config::data_dir(&loaded.config, &config_file);
+            database::begin(place.as_ref().ok(), &loaded.config, &data_dir, shared)
+        };
         let ground = Ground::open(&loaded.config, &config_file, options.compiler.clone())?;
         let machine = machine::warnings(&loaded);
-        let (place, bus) = (loaded.store_place(), loaded.bus_place());
         let files = files::choose(&loaded, &ground.data_dir);
         let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default(), Occasion::Start).await;
         let candidate = candidate.map_err(|problems| problems.to_string())?;
@@ -116,7 +122,7 @@ impl Server {
         }
         let place = place.map_err(|problems| problems.to_string())?;
         let bus = bus.map_err(|problems| problems.to_string())?;
-        let store = database::open(&place, &config, &ground.data_dir, bus.is_some()).await;
+        let store = store.open(&place, &ground.data_dir).await;
         let store = store.map_err(|error| error.to_string())?;
         if ground.key_made && keys::is_made(&ground.data_dir) {
             // A command was first to open the store, and made the key that belongs to it.
@@ -332,6 +338,7 @@ impl Opened {
     ) -> Result<(Arc<App>, StoredQueue), String> {
         let Opened { clock, store, files, address, door, config_file, nodes } = self;
         let config = candidate.config().clone();
+        // Its clock is measured against another one for a millisecond, and up to 200 beside other work.
         let metrics = Arc::new(Metrics::new());
         files.measure_by(metrics.as_ref());
         let slot = slot(&nodes, &store, address, &config).await?;

@@ -36,6 +36,7 @@ mod sms;
 mod engine;
 mod error;
 mod moving;
+mod opening;
 mod space;
 
 use std::fs::File;
@@ -78,6 +79,7 @@ pub use money::refund::{
 };
 pub use money::reversal::{Reversal, ReversalDecided, ReversalDecision, ReversalState, ReversalStep};
 pub use money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
+pub use opening::Opening;
 pub use operator::api_key::{ApiKey, ApiKeyDraft};
 pub use operator::audit::{AuditDraft, AuditEntry, AuditLog, AuditPage, AuditQuery};
 pub use operator::console::{
@@ -123,7 +125,11 @@ impl Store {
     /// - [`StoreError::Open`] when the folder cannot be used.
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Store, StoreError> {
         let path = path.as_ref();
-        let open::Opened { committer, tree, lock } = open::open(path, &options)?;
+        Store::of_folder(path, open::open(path, &options)?)
+    }
+
+    fn of_folder(path: &Path, opened: open::Opened) -> Result<Store, StoreError> {
+        let open::Opened { committer, tree, lock } = opened;
         let agents = Arc::new(agent::Agents::load(&tree)?);
         let purge = PurgeWalks::default();
         let unbound_up_to = SessionId(0);

@@ -21,6 +21,7 @@ mod money_together;
 mod moving;
 mod node;
 mod notes;
+mod opening;
 mod passwords;
 mod postgres;
 mod power;

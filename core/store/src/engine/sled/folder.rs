@@ -93,6 +93,13 @@ pub(crate) fn open(folder: &Path, options: &StoreOptions) -> Result<(sled::Db, O
     Ok((db, last_batch))
 }
 
+/// Whether a store's folder has a database of today's segment size, and no replacement of it was interrupted.
+pub(crate) fn is_settled(folder: &Path) -> bool {
+    let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
+    let settings = fs::read(database.join("conf"));
+    settings.is_ok_and(|settings| settings == settings_of(SEGMENT_BYTES)) && !new.exists() && !old.exists()
+}
+
 /// The database of a store's folder.
 pub(crate) fn database(folder: &Path) -> PathBuf {
     folder.join(DATABASE)

@@ -38,7 +38,22 @@ pub(crate) struct Opened {
 pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
     folder::make_dirs(path).map_err(open_error)?;
-    let lock = locked(path, options.lock_wait.max(LOCK_PATIENCE))?;
+    open_locked(path, locked(path, options.lock_wait.max(LOCK_PATIENCE))?, options)
+}
+
+/// [`open`] where that neither makes nor converts anything, and waits for nobody. `None` otherwise; nothing has
+/// changed then.
+pub(crate) fn open_as_it_is(path: &Path, options: &StoreOptions) -> Option<Result<Opened, StoreError>> {
+    if !folder::is_settled(path) {
+        return None;
+    }
+    let lock = locked(path, Duration::ZERO).ok()?;
+    // Another process may just have let go of it.
+    folder::is_settled(path).then(|| open_locked(path, lock, options))
+}
+
+fn open_locked(path: &Path, lock: File, options: &StoreOptions) -> Result<Opened, StoreError> {
+    let open_error = |source: io::Error| StoreError::Open { path: path.to_owned(), source };
     if path.join(export::IMPORTING_FILE).exists() {
         return Err(StoreError::HalfImported { path: path.to_owned() });
     }
