@@ -1,10 +1,16 @@
 //! Providers and configuration change under 200 requests a second, and nothing fails.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chelseru::app::App;
+use chelseru::config::{Config, Log, LogLevel};
+use chelseru::logging;
+use chelseru::server::{Server, ServerOptions};
 use chelseru_simulator::{Fault, Simulator};
+use chelseru_store::{Store, StoreOptions};
 use chelseru_tests::{PATIENCE, TestGateway, process, replace};
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
@@ -337,4 +343,53 @@ async fn plugin_list_asks_the_running_gateway_and_loads_when_none_runs() {
     assert_eq!(provider["name"], "SANDBOX_SMS");
     served.kill();
     assert_eq!(ask()["running"], false);
+}
+
+/// Opens a gateway whose configuration is changed to another length of codes after it was read. `meanwhile` runs beside
+/// it.
+async fn start_beside_an_edit(dir: &Path, length: u64, meanwhile: impl FnOnce() + Send + 'static) -> Server {
+    let file = dir.join("config.toml");
+    let loaded = Config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    let before = format!("otp_length = {}", loaded.config.auth.otp_length);
+    let text = std::fs::read_to_string(&file).expect("read");
+    replace(&file, text.replace(&before, &format!("otp_length = {length}")).as_bytes());
+    let log = logging::start(&Log { level: LogLevel::Warn, ..Log::default() }).keeping_level();
+    let options = ServerOptions { print_sandbox: false, ..ServerOptions::default() };
+    let meanwhile = std::thread::spawn(meanwhile);
+    let server = Server::open(loaded, log, options).await.expect("it starts");
+    meanwhile.join().expect("no panic");
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_while_the_gateway_starts_is_applied() {
+    let dir = TestGateway::start("[auth]\notp_length = 6\n").await.stop().await;
+    let server = start_beside_an_edit(dir.path(), 8, || {}).await;
+    let app = server.app().clone();
+    until("the saved configuration", || app.live().config.auth.otp_length == 8).await;
+    let digest = |app: &App| app.registry.get("SANDBOX_SMS").expect("it serves").plugin().digest().to_owned();
+    let before = digest(&app);
+    drop(app);
+    server.stop_token().cancel();
+    server.run().await.expect("it stops");
+
+    if chelseru_tests::store::is_postgres() {
+        return;
+    }
+    // The plugins are read, and the store is waited for, when one of them is replaced.
+    let plugin = dir.path().join("data/plugins/sandbox-sms.wasm");
+    let an_empty_section = [0, 5, 4, b't', b'e', b's', b't'];
+    let newer = [&std::fs::read(&plugin).expect("installed")[..], &an_empty_section].concat();
+    chelseru_tests::compile(dir.path(), &newer);
+    let store = Store::open(dir.path().join("data/db"), StoreOptions::default()).expect("a store");
+    let server = start_beside_an_edit(dir.path(), 9, move || {
+        std::thread::sleep(Duration::from_secs(1));
+        replace(&plugin, &newer);
+        std::thread::sleep(Duration::from_millis(200));
+        drop(store);
+    })
+    .await;
+    let app = server.app().clone();
+    until("the saved plugin", || digest(&app) != before).await;
+    until("the saved configuration", || app.live().config.auth.otp_length == 9).await;
 }

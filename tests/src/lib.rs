@@ -121,7 +121,7 @@ impl TestGateway {
 
     /// Compiles a plugin before it is installed, so that installing it takes no time.
     pub fn compile(&self, plugin: &[u8]) {
-        code::compile(&self.dir.path().join("data/cache"), plugin.to_owned());
+        compile(self.dir.path(), plugin);
     }
 
     pub fn plugins_dir(&self) -> PathBuf {
@@ -276,6 +276,11 @@ pub fn folder(config: &str) -> tempfile::TempDir {
     let config = store::chosen(listening_anywhere(config));
     std::fs::write(dir.path().join("config.toml"), config).expect("a file");
     dir
+}
+
+/// Compiles a plugin for a gateway in a folder, so that loading it takes no time.
+pub fn compile(dir: &Path, plugin: &[u8]) {
+    code::compile(&dir.join("data/cache"), plugin.to_owned());
 }
 
 /// Opens the shield, because tests request many codes from one machine. A test of the shield has its own table.

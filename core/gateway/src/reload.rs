@@ -7,7 +7,7 @@
 //! Invariants: a request sees one configuration from start to end. A refused change changes nothing that is served,
 //! and appears in the log, in `chelseru_reload_failures_total` and in the status.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,12 @@ use chelseru_domain::login::token::Tokens;
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
 use chelseru_plugin_host::{Change, Failure, WatchPaths, Watcher};
 use chelseru_store::StoreError;
+use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, unix_millis};
 use crate::candidate::{Candidate, Occasion};
-use crate::config::{self, Config, Problem, Problems};
+use crate::config::{self, Config, Problem, Problems, Source};
 use crate::money;
 
 /// How long a saved file must stay unchanged before it is read, and the limit of that wait.
@@ -29,23 +30,39 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// Maximum length of a refusal's reason in the audit log. The log and the status hold all of it.
 const REASON_CHARS_MAX: usize = 300;
 
-/// Watches files and applies changes until `stop` is cancelled.
-///
-/// Errors: a text when the folders cannot be watched.
-pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Result<(), String> {
-    let (dirs, files) = (vec![app.ground.plugins_dir.clone()], vec![config_file.to_owned()]);
-    let paths = WatchPaths { dirs, files, ..WatchPaths::default() };
-    let (watcher, mut changes) = Watcher::new(paths).map_err(|error| error.to_string())?;
-    let file = config_file.to_owned();
-    tokio::spawn(async move {
-        // Dropping the watcher ends its events.
-        let _watcher = watcher;
-        let mut due = Due::default();
+/// A watch over the configuration file and the plugins' folder. It begins before a start reads the plugins, so that
+/// what is saved while the store is opened is applied afterwards.
+pub(crate) struct Watching {
+    /// Dropping it ends the changes.
+    watcher: Watcher,
+    changes: Receiver<Change>,
+    due: Due,
+    config_file: PathBuf,
+}
+
+impl Watching {
+    /// Begins to watch; `read` is the configuration that was read from its file.
+    ///
+    /// Errors: a text when the folders cannot be watched.
+    pub(crate) fn begin(plugins_dir: &Path, read: &Source) -> Result<Watching, String> {
+        let config_file = read.path.clone();
+        let (dirs, files) = (vec![plugins_dir.to_owned()], vec![config_file.clone()]);
+        let paths = WatchPaths { dirs, files, ..WatchPaths::default() };
+        let (watcher, changes) = Watcher::new(paths).map_err(|error| error.to_string())?;
+        // Saved after it was read and before it was watched.
+        let edited = std::fs::read(&config_file).is_ok_and(|bytes| !read.is(&bytes));
+        let due = Due { config: edited, plugins: false };
+        Ok(Watching { watcher, changes, due, config_file })
+    }
+
+    /// Applies changes until `stop` is cancelled.
+    pub(crate) async fn apply_all(self, app: Arc<App>, stop: CancellationToken) {
+        let Watching { watcher: _watcher, mut changes, mut due, config_file } = self;
         while !stop.is_cancelled() {
             let overtake = stop.child_token();
             let mut newer = Due::default();
             let applied = {
-                let mut work = pin!(apply(&app, &file, due, &overtake));
+                let mut work = pin!(apply(&app, &config_file, due, &overtake));
                 loop {
                     tokio::select! {
                         applied = &mut work => break applied,
@@ -66,8 +83,7 @@ pub fn watch(app: Arc<App>, config_file: &Path, stop: CancellationToken) -> Resu
             };
             due = if applied == Applied::Overtaken { due.and(newer) } else { newer };
         }
-    });
-    Ok(())
+    }
 }
 
 /// Changes that are not applied yet.

@@ -46,7 +46,7 @@ use crate::operator::metrics::Metrics;
 use crate::operator::news;
 use crate::operator::view::View;
 use crate::operator::webhooks;
-use crate::reload;
+use crate::reload::Watching;
 use crate::{database, erase, files, import, keys, machine, money, neighbours, search, sms, upkeep};
 
 /// Least time the store gets to finish when the grace time is used up.
@@ -109,6 +109,7 @@ impl Server {
         };
         let ground = Ground::open(&loaded.config, &config_file, options.compiler.clone())?;
         let machine = machine::warnings(&loaded);
+        let watching = Watching::begin(&ground.plugins_dir, &loaded.source)?;
         let files = files::choose(&loaded, &ground.data_dir);
         let candidate = Candidate::prepare(&ground, loaded, &OpenPayments::default(), Occasion::Start).await;
         let candidate = candidate.map_err(|problems| problems.to_string())?;
@@ -150,23 +151,24 @@ impl Server {
         let opened = Opened { clock: options.clock.clone(), store, files, address, door, config_file, nodes };
         let (app, stored) = opened.build(ground, candidate, log, &options).await?;
         let listeners = Listeners { public: Listener::Tcp(listener), operators };
-        Server::start(app, listeners, stored, notes)
+        Ok(Server::start(app, listeners, watching, stored, notes))
     }
 
     /// Starts the background tasks.
     fn start(
         app: Arc<App>,
         listeners: Listeners,
+        watching: Watching,
         stored: StoredQueue,
         notes: Option<Notes>,
-    ) -> Result<Server, String> {
+    ) -> Server {
         let config_file = app.reload_status().file.clone();
         if app.ground.key_made {
             app.audit(AuditEvent::new(AuditKind::KeyCreated).subject("master key"));
         }
         app.audit(AuditEvent::new(AuditKind::ConfigLoaded).subject(config_file.display()));
         let stop = app.stop.clone();
-        reload::watch(app.clone(), &config_file, stop.clone())?;
+        tokio::spawn(watching.apply_all(app.clone(), stop.clone()));
         tokio::spawn(upkeep::upkeep(app.clone(), stop.clone()));
         tokio::spawn({
             let (streams, stop) = (app.standing.shared.services.streams.clone(), stop.clone());
@@ -208,7 +210,7 @@ impl Server {
         for work in works {
             background.spawn(work);
         }
-        Ok(Server { app, listeners, stop, background, seen })
+        Server { app, listeners, stop, background, seen }
     }
 
     pub fn app(&self) -> &Arc<App> {

@@ -12,6 +12,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// Whether it was read from these bytes.
+    #[must_use]
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        self.text.as_bytes() == bytes
+    }
+
     /// Builds a problem at a dotted key. A key that is not in the file gets the line of its nearest existing table.
     pub fn problem(&self, key: &str, found: Option<String>, message: impl Into<String>) -> Problem {
         Problem {
