@@ -339,7 +339,7 @@ const PREPARED: &[Case] = &[
     case(
         "a plugin that is not there",
         "[provider.MINE]\nplugin = \"absent\"\n",
-        &["FILE:1: provider.MINE: plugin \"absent.wasm\": ..."],
+        &["FILE:1: provider.MINE: plugin \"absent.wasm\": no such file; ..."],
     ),
     case(
         "a plugin of another kind",

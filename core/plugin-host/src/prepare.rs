@@ -25,11 +25,14 @@ use crate::plugin::{Kind, LoadError, Plugin};
 use crate::provider::{Facts, Provider};
 use crate::setting::SettingValue;
 use crate::stats::Stats;
+use crate::watch::plugins_in;
 
 /// A file that does not load is refused once it was still for this long: nobody is writing it any more.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
 /// How often a file that goes on changing is read again.
 const SETTLE_TRIES: u32 = 40;
+/// Names in a message about a file that is not there.
+const NAMED_MAX: usize = 20;
 /// How long a file may take to be read.
 pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -366,7 +369,11 @@ impl Work<'_> {
     }
 
     async fn read(&self, want: &Desired) -> io::Result<(Bytes, String)> {
-        let bytes = self.reader.read(&want.file, self.host.options().plugin_bytes_max).await?;
+        let read = self.reader.read(&want.file, self.host.options().plugin_bytes_max).await;
+        let bytes = read.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => absent(&want.file),
+            _ => error,
+        })?;
         let digest = blake3::hash(&bytes).to_hex().to_string();
         Ok((bytes.into(), digest))
     }
@@ -378,6 +385,17 @@ struct Component {
     bytes: Option<Bytes>,
     digest: String,
     plugin: Arc<Plugin>,
+}
+
+/// The error of a file that is not there, with what its folder has.
+fn absent(file: &Path) -> io::Error {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut there: Vec<String> = plugins_in(folder).iter().map(|path| file_name(path)).collect();
+    there.sort();
+    there.truncate(NAMED_MAX);
+    let has = if there.is_empty() { "no plugins".to_owned() } else { there.join(", ") };
+    let text = format!("no such file; {} has {has}", folder.display());
+    io::Error::new(io::ErrorKind::NotFound, text)
 }
 
 fn file_name(path: &Path) -> String {

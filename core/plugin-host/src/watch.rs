@@ -303,7 +303,8 @@ impl Seen {
     }
 }
 
-fn plugins_in(dir: &Path) -> Vec<PathBuf> {
+/// The plugins in a folder; none when it cannot be read.
+pub(crate) fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -1,6 +1,7 @@
 //! `cargo xtask dist`: build the release folder and, where `tar` exists, an archive of it.
 //!
-//! The folder is ready to serve: program, configuration, plugins in `data/plugins`, licence and documents.
+//! The folder is ready to serve: program, configuration, plugins in `data/plugins`, licence, and the documents and
+//! examples at the paths by which the README and the configuration name them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,8 +16,12 @@ cargo xtask dist    Build target/dist/chelseru-VERSION-TARGET/ and the same as .
 
 The dist profile optimises across crates. The first build takes about ten minutes.";
 
-/// Files from the root of the checkout that are copied beside the program when they exist.
-const TEXTS: &[&str] = &["config.toml", "README.md", "CHANGELOG.md", "LICENSE"];
+/// Files that are copied to the same place beside the program.
+const TEXTS: &[&str] = &["config.toml", "README.md", "CHANGELOG.md", "LICENSE", "plugins/sdk/src/lib.rs"];
+/// Folders whose documents are copied to the same place, and the endings of those. Folders of sources have none.
+const DOCUMENTS: &[&str] = &["core", "plugins", "examples", "wit"];
+const ENDINGS: &[&str] = &["md", "png", "wit", "mjs", "py", "dart", "kt"];
+const WITHOUT_DOCUMENTS: &[&str] = &["src", "tests", "templates", "target", "data"];
 
 pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     no_more("dist", arguments.into_iter(), "no arguments")?;
@@ -26,10 +31,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     let built = plugins::build(workspace)?;
     println!("[2/4] building the gateway");
     run_command(&mut workspace.cargo(&["build", "--profile", "dist", "--package", "chelseru", "--bins"]))?;
-    println!("[3/4] starting it once");
     let program = workspace.program("dist", "chelseru");
-    starts(&program)?;
-    println!("[4/4] collecting {name}");
+    println!("[3/4] collecting {name}");
     let dist = workspace.target.join("dist");
     let folder = dist.join(&name);
     if folder.exists() {
@@ -37,12 +40,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     }
     plugins::install(&built, &folder.join("data/plugins"))?;
     copy(&program, &folder.join(program.file_name().unwrap_or_default()))?;
-    for text in TEXTS.iter().filter(|text| workspace.root.join(text).is_file()) {
-        copy(&workspace.root.join(text), &folder.join(text))?;
-    }
+    copy_texts(&workspace.root, &folder)?;
     // The program contains this data, so its licence is shipped too.
     let (from, to) = ("core/domain/data/LICENSE-uap-core", "LICENSE-uap-core");
     copy(&workspace.root.join(from), &folder.join(to))?;
+    println!("[4/4] starting it once");
+    starts(&folder, &program)?;
     let archive = dist.join(format!("{name}.tar.gz"));
     let tar = Command::new("tar").arg("-C").arg(&dist).arg("-czf").arg(&archive).arg(&name).status();
     match tar {
@@ -52,35 +55,102 @@ pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
     Ok(())
 }
 
-/// Starts the program in an empty folder until it serves: the tests run another build, and an optimiser has its own
-/// mistakes.
-fn starts(program: &Path) -> Done {
-    let folder = std::env::temp_dir().join(format!("chelseru-dist-{}", std::process::id()));
-    let config = folder.join("config.toml");
-    fs::create_dir_all(&folder).map_err(|error| file_error("cannot make", &folder, &error))?;
-    let listen = "[server]\nlisten = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
-    fs::write(&config, listen).map_err(|error| file_error("cannot write", &config, &error))?;
-    let served = (|| {
-        let mut child = Command::new(program)
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| file_error("cannot start", program, &error))?;
-        let mut line = String::new();
-        // It prints its addresses once it serves. One that ends before closes its output.
-        let read = child.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
-        let _ = child.kill();
-        let _ = child.wait();
-        match read {
-            Some(Ok(bytes)) if bytes > 0 => Ok(()),
-            _ => Err(Failure::Failed(format!("{} ended before it served", program.display()))),
-        }
-    })();
-    let _ = fs::remove_dir_all(&folder);
-    served
+/// Copies everything that is to be read.
+fn copy_texts(root: &Path, folder: &Path) -> Done {
+    for text in TEXTS {
+        copy(&root.join(text), &folder.join(text))?;
+    }
+    DOCUMENTS.iter().try_for_each(|documents| copy_documents(&root.join(documents), &folder.join(documents)))
 }
 
+fn copy_documents(from: &Path, to: &Path) -> Done {
+    let failed = |error| file_error("cannot read", from, &error);
+    for entry in fs::read_dir(from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if entry.file_type().map_err(failed)?.is_dir() {
+            if !name.starts_with('.') && !WITHOUT_DOCUMENTS.contains(&&*name) {
+                copy_documents(&path, &to.join(name))?;
+            }
+        } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
+            copy(&path, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts the program of a release folder with its plugins, in a new data folder, until it serves: the tests run
+/// another build, and an optimiser has its own mistakes.
+fn starts(release: &Path, program: &Path) -> Done {
+    let folder = std::env::temp_dir().join(format!("chelseru-dist-{}", std::process::id()));
+    let started = start_in(&folder, release, &release.join(program.file_name().unwrap_or_default()));
+    let _ = fs::remove_dir_all(&folder);
+    started
+}
+
+fn start_in(folder: &Path, release: &Path, program: &Path) -> Done {
+    let (config, plugins) = (folder.join("config.toml"), folder.join("data/plugins"));
+    fs::create_dir_all(&plugins).map_err(|error| file_error("cannot make", &plugins, &error))?;
+    let installed = release.join("data/plugins");
+    let failed = |error| file_error("cannot read", &installed, &error);
+    for plugin in fs::read_dir(&installed).map_err(failed)? {
+        let plugin = plugin.map_err(failed)?;
+        copy(&plugin.path(), &plugins.join(plugin.file_name()))?;
+    }
+    let listen = "[server]\nlisten = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
+    fs::write(&config, listen).map_err(|error| file_error("cannot write", &config, &error))?;
+    let mut child = Command::new(program)
+        .args(["serve", "--config"])
+        .arg(&config)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| file_error("cannot start", program, &error))?;
+    let mut line = String::new();
+    // It prints its addresses once it serves. One that ends before closes its output.
+    let read = child.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
+    let _ = child.kill();
+    let _ = child.wait();
+    match read {
+        Some(Ok(bytes)) if bytes > 0 => Ok(()),
+        _ => Err(Failure::Failed(format!("{} ended before it served", program.display()))),
+    }
+}
+
+/// Copies a file, and makes the folder that it goes to.
 fn copy(from: &Path, to: &Path) -> Done {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(|error| file_error("cannot make", folder, &error))?;
+    }
     fs::copy(from, to).map(drop).map_err(|error| file_error("cannot copy", from, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The local files that a document links to.
+    fn links(text: &str) -> impl Iterator<Item = &str> {
+        text.split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split([')', '#']).next())
+            .filter(|link| !link.is_empty() && !link.contains(':'))
+    }
+
+    #[test]
+    fn what_the_readme_and_the_configuration_name_is_in_the_folder() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let folder = std::env::temp_dir().join(format!("xtask-dist-{}", std::process::id()));
+        copy_texts(&root, &folder).ok().expect("copied");
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        let (readme, config) = (read("README.md"), read("config.toml"));
+        let named = config.split_whitespace().filter(|word| word.starts_with("core/"));
+        let named = named.map(|word| word.trim_end_matches(|end: char| !end.is_alphanumeric()));
+        let mut seen = 0;
+        for link in links(&readme).chain(named) {
+            assert!(folder.join(link).is_file(), "{link}");
+            seen += 1;
+        }
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(seen > 20, "{seen} links");
+    }
 }
