@@ -97,6 +97,28 @@ pub(crate) async fn pair(
     set_mark(store, key).await
 }
 
+/// Checks that the key in a data folder is that of its store.
+///
+/// Errors: a text for the operator.
+pub(crate) async fn check(data_dir: &Path, store: &Store) -> Result<(), String> {
+    let path = data_dir.join(FILE);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(format!("{}: the key is missing", path.display()));
+        }
+        Err(error) => return Err(format!("{}: cannot be read: {error}", path.display())),
+    };
+    let mark = store.key_mark().await.map_err(|error| error.to_string())?;
+    match (<[u8; BYTES]>::try_from(bytes), mark) {
+        (Err(_), _) => Err(format!("{}: is not a key; it must hold exactly {BYTES} bytes", path.display())),
+        (Ok(key), Some(mark)) if mark != mark_of(&MasterKey::from_bytes(key)) => {
+            Err(format!("{}: is not the key of this store; put the right file back first", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn set_mark(store: &Store, key: &MasterKey) -> Result<(), String> {
     store.key_mark_set(mark_of(key)).await.map_err(|error| error.to_string())
 }

@@ -78,6 +78,8 @@ pub(crate) async fn write(store: &Store, kept: Kept<'_>, target: &Path) -> Resul
         let part = part.display();
         return Err(format!("{part}: exists, from an interrupted or running backup; remove it first"));
     }
+    // A backup with another key would log everybody out.
+    keys::check(&data, store).await?;
     let (staged, records) = stage(store, &data).await?;
     let engine = if store.is_folder() { EngineName::Sled } else { EngineName::Postgres };
     let work = tokio::task::spawn_blocking({
@@ -387,6 +389,8 @@ mod tests {
 
     use super::*;
 
+    const KEY: &str = "the key of this store: 32 bytes!";
+
     /// A data folder with a key, a plugin and an upload, and its backup.
     async fn backed_up() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("a folder");
@@ -395,7 +399,7 @@ mod tests {
             fs::create_dir_all(data.join(folder)).expect("folders");
         }
         for (name, content) in
-            [("master.key", "k"), ("plugins/p.wasm", "wasm"), ("uploads/aa/f", "file"), ("cache/c", "made")]
+            [("master.key", KEY), ("plugins/p.wasm", "wasm"), ("uploads/aa/f", "file"), ("cache/c", "made")]
         {
             fs::write(data.join(name), content).expect("a file");
         }
@@ -470,6 +474,15 @@ mod tests {
             .await
             .expect_err("the key is missing");
         assert!(error.contains("master.key: the key is missing"), "{error}");
+
+        // A key that the store does not know, or that is none.
+        store.key_mark_set([7; 16]).await.expect("stored");
+        for (key, what) in [(KEY, "is not the key of this store"), ("k", "must hold exactly 32 bytes")] {
+            fs::write(data.join("master.key"), key).expect("a file");
+            let kept = Kept { data_dir: &data, bucket: None };
+            let error = write(&store, kept, &backup).await.expect_err("another key");
+            assert!(error.contains(what), "{error}");
+        }
         assert!(!backup.exists() && !part_of(&backup).exists());
     }
 }
