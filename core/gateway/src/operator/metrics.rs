@@ -8,6 +8,7 @@ use chelseru_domain::operator::{Counter, Histogram, Labels, Meter};
 use chelseru_domain::sms::queue::Observer;
 use chelseru_store::SmsStatus;
 
+use super::metric_help::{HELP, Help, Kind};
 use super::trends::Trends;
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -16,18 +17,6 @@ const METADATA: Metadata<'static> = Metadata::new("chelseru", Level::INFO, None)
 
 /// Names of the store's metrics.
 pub(crate) mod store_gauge {
-    /// All of them, with their help texts.
-    pub(crate) const ALL: [(&str, &str); 9] = [
-        (HEALTHY, "1 while changes can be stored, 0 otherwise"),
-        (OLDEST_WAITING, "waiting time of the oldest unanswered change"),
-        (CHANGES_WAITING, "changes waiting for the writer"),
-        (BATCHES, "batches written since the start, one flush each"),
-        (CHANGES, "changes answered since the start"),
-        (WRITE, "time spent writing and flushing since the start"),
-        (FLUSH_LAST, "time spent writing and flushing the last batch"),
-        (DISK_FREE, "free bytes on the disk of the store"),
-        (RECORDS, "records in the store at the last count"),
-    ];
     pub(crate) const HEALTHY: &str = "chelseru_store_healthy";
     pub(crate) const OLDEST_WAITING: &str = "chelseru_store_oldest_waiting_seconds";
     pub(crate) const CHANGES_WAITING: &str = "chelseru_store_changes_waiting";
@@ -57,37 +46,14 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
             .expect("the list of buckets is not empty")
             .build_recorder();
-        let describe = |name: &'static str, text: &'static str| {
-            recorder.describe_counter(KeyName::from_const_str(name), Some(Unit::Count), text.into());
-        };
-        describe("chelseru_requests_total", "HTTP requests answered, by status class");
-        describe("chelseru_reloads_total", "configuration and plugin changes that took effect");
-        describe(
-            "chelseru_reload_failures_total",
-            "refused changes; the old configuration or plugin keeps serving",
-        );
-        describe("chelseru_logins_total", "successful logins");
-        describe("chelseru_login_refusals_total", "logins refused for a wrong, used, burned or expired code");
-        describe("chelseru_chat_closes_total", "sockets closed by the gateway, by reason");
-        describe("chelseru_sms_total", "messages handed to a provider, by provider and outcome");
-        describe(
-            "chelseru_messages_total",
-            "passes over the providers, by the resulting state of the message",
-        );
-        describe("chelseru_bucket_requests_total", "requests to the bucket of files, by method");
-        describe("chelseru_bucket_errors_total", "requests to the bucket without success, by kind");
-        describe("chelseru_plugin_calls_total", "calls of a provider entry's plugin");
-        describe("chelseru_plugin_call_errors_total", "calls without an answer, by kind");
-        describe("chelseru_plugin_reload_failures_total", "states of a provider entry that were refused");
-        let describe_gauge = |(name, text): (&'static str, &'static str)| {
-            recorder.describe_gauge(KeyName::from_const_str(name), None, text.into());
-        };
-        store_gauge::ALL.into_iter().for_each(describe_gauge);
-        let describe_seconds = |name: &'static str, text: &'static str| {
-            recorder.describe_histogram(KeyName::from_const_str(name), Some(Unit::Seconds), text.into());
-        };
-        describe_seconds("chelseru_sms_seconds", "time a provider took for one message");
-        describe_seconds("chelseru_bucket_seconds", "time until the bucket answered a request");
+        for Help { name, kind, text, .. } in HELP {
+            let (name, text) = (KeyName::from_const_str(name), SharedString::const_str(text));
+            match kind {
+                Kind::Counter => recorder.describe_counter(name, None, text),
+                Kind::Gauge => recorder.describe_gauge(name, None, text),
+                Kind::Seconds => recorder.describe_histogram(name, Some(Unit::Seconds), text),
+            }
+        }
         let counter = |name: &'static str, labels: Labels<'_>| {
             let counter = recorder.register_counter(&key(name, labels), &METADATA);
             Counter::new(move |count| counter.increment(count))

@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod follow;
 pub(crate) mod house;
 pub(crate) mod ledger_check;
+mod metric_help;
 pub mod metrics;
 pub(crate) mod store_watch;
 pub(crate) mod trends;

@@ -60,13 +60,15 @@ async fn tell(app: &App, endpoints: &Endpoints, name: &str, stop: &CancellationT
     while !stop.is_cancelled() && app.nodes.holds(Task::Webhooks) {
         match app.webhooks.deliver(endpoints, name).await {
             Ok(step) => {
-                for (outcome, count) in
-                    [("delivered", step.delivered), ("failed", step.failed), ("dead", step.dead)]
-                {
-                    if count > 0 {
-                        let labels = [("webhook", name), ("outcome", outcome)];
-                        app.metrics.counter("chelseru_webhooks_total", &labels).add(count as u64);
-                    }
+                // Zeros as well: nobody sees that a counter grew which was not there before.
+                for (outcome, count) in [
+                    ("delivered", step.delivered),
+                    ("failed", step.failed),
+                    ("dead", step.dead),
+                    ("dropped", 0),
+                ] {
+                    let labels = [("webhook", name), ("outcome", outcome)];
+                    app.metrics.counter("chelseru_webhooks_total", &labels).add(count as u64);
                 }
                 if !step.more || step.failed + step.dead > 0 {
                     return;
