@@ -56,6 +56,8 @@ mod nodes_edits;
 mod nodes_faults;
 mod nodes_files;
 mod nodes_restart;
+#[cfg(unix)]
+mod operating;
 mod operator;
 mod operator_routes;
 mod page;

@@ -3,12 +3,14 @@
 //! `CHELSERU_NGINX` names the program, as `.ci/run` sets it; otherwise the usual places are tried. A machine without
 //! nginx skips these journeys with one line.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
+use crate::certificate::Certificate;
 
 /// The proxy's block for all requests as in nginx's own introduction. It sends HTTP/1.0 and no forwarding headers.
 pub const STOCK: &str = "";
@@ -41,27 +43,40 @@ impl Nginx {
 
     /// Starts nginx before the addresses of several gateways, which it asks in turn.
     pub async fn balanced(upstreams: &[&str], directives: &str) -> Option<Nginx> {
-        let Some(program) = program() else {
-            eprintln!("skipped: no nginx on this machine (package nginx, or CHELSERU_NGINX)");
-            return None;
-        };
+        let program = installed()?;
         let until = Instant::now() + PATIENCE;
         loop {
             // Another process may take the port in between.
-            match Nginx::try_start(&program, upstreams, directives).await {
+            let of = |dir: &Path, address: &str| configuration(dir, address, upstreams, directives);
+            match Nginx::try_start(&program, of).await {
                 Ok(nginx) => return Some(nginx),
                 Err(reason) => assert!(Instant::now() < until, "nginx does not start: {reason}"),
             }
         }
     }
 
-    async fn try_start(program: &Path, upstreams: &[&str], directives: &str) -> Result<Nginx, String> {
+    /// Starts nginx with a site of the examples, on ports of its own and with another certificate.
+    pub async fn of_site(site: &str, certificate: &Certificate) -> Option<Nginx> {
+        let program = installed()?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let of = |dir: &Path, address: &str| site_configuration(dir, address, site, certificate);
+            match Nginx::try_start(&program, of).await {
+                Ok(nginx) => return Some(nginx),
+                Err(reason) => assert!(Instant::now() < until, "nginx does not start: {reason}"),
+            }
+        }
+    }
+
+    async fn try_start(
+        program: &Path,
+        configuration: impl FnOnce(&Path, &str) -> String,
+    ) -> Result<Nginx, String> {
         let dir = tempfile::tempdir().expect("a folder");
-        let address = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+        let address = free_address();
         let (pid, log) = (dir.path().join("nginx.pid"), dir.path().join("error.log"));
         let config = dir.path().join("nginx.conf");
-        std::fs::write(&config, configuration(dir.path(), &address.to_string(), upstreams, directives))
-            .expect("a file");
+        std::fs::write(&config, configuration(dir.path(), &address)).expect("a file");
         let child = Command::new(program)
             .arg("-c")
             .arg(&config)
@@ -73,7 +88,7 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .expect("nginx starts");
-        let mut nginx = Nginx { child, address: address.to_string(), _dir: dir };
+        let mut nginx = Nginx { child, address, _dir: dir };
         let until = Instant::now() + PATIENCE;
         // nginx writes its pid once its sockets are bound.
         while !pid.exists() {
@@ -98,11 +113,46 @@ impl Drop for Nginx {
     }
 }
 
-/// The whole configuration: one process, all files in its folder.
+/// The configuration of a proxy before some addresses.
 fn configuration(dir: &Path, listen: &str, upstreams: &[&str], directives: &str) -> String {
     let servers: String = upstreams.iter().map(|address| format!(" server {address} max_fails=0;")).collect();
     // nginx sends the name as the Host unless told otherwise.
     let upstream = if let [one] = upstreams { one } else { "gateways" };
+    let site = format!(
+        "client_max_body_size 16m;
+    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+    upstream gateways {{{servers} }}
+    server {{
+        listen {listen};
+        location / {{
+            proxy_pass http://{upstream};
+            {directives}
+        }}
+    }}"
+    );
+    around(dir, &site)
+}
+
+/// The configuration of a site that listens on the usual ports, of every address.
+fn site_configuration(dir: &Path, address: &str, site: &str, certificate: &Certificate) -> String {
+    let named = [("fullchain.pem", &certificate.pem), ("privkey.pem", &certificate.key)];
+    let mut text: String = site
+        .lines()
+        .filter(|line| !line.contains("listen [::]"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    for (name, pem) in named {
+        std::fs::write(dir.join(name), pem).expect("a file");
+        text = text.replace(
+            &format!("/etc/letsencrypt/live/api.example.com/{name}"),
+            &dir.join(name).display().to_string(),
+        );
+    }
+    let text = text.replace("listen 443", &format!("listen {address}"));
+    around(dir, &text.replace("listen 80;", &format!("listen {};", free_address())))
+}
+
+/// The whole configuration: one process, all files in its folder.
+fn around(dir: &Path, site: &str) -> String {
     let dir = dir.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|part| format!("    {part}_temp_path {dir}/{part};\n"))
@@ -115,20 +165,30 @@ error_log {dir}/error.log;
 events {{ worker_connections 512; }}
 http {{
     access_log off;
-    client_max_body_size 16m;
 {temporary}
-    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
-    upstream gateways {{{servers} }}
-    server {{
-        listen {listen};
-        location / {{
-            proxy_pass http://{upstream};
-            {directives}
-        }}
-    }}
+    {site}
 }}
 "
     )
+}
+
+/// An address of this machine that nobody listens on.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").to_string()
+}
+
+/// The program; said in one line where it is missing.
+fn installed() -> Option<PathBuf> {
+    let program = program();
+    if program.is_none() {
+        // Not by a macro, whose output the harness would keep for itself.
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: no nginx on this machine (package nginx, or CHELSERU_NGINX)"
+        );
+    }
+    program
 }
 
 /// The program, if it runs here.

@@ -18,9 +18,11 @@ The dist profile optimises across crates. The first build takes about ten minute
 
 /// Files that are copied to the same place beside the program.
 const TEXTS: &[&str] = &["config.toml", "README.md", "CHANGELOG.md", "LICENSE", "plugins/sdk/src/lib.rs"];
+/// Folders that are copied to the same place as they are.
+const WHOLE: &[&str] = &["examples", "wit"];
 /// Folders whose documents are copied to the same place, and the endings of those. Folders of sources have none.
-const DOCUMENTS: &[&str] = &["core", "plugins", "examples", "wit"];
-const ENDINGS: &[&str] = &["md", "png", "wit", "mjs", "py", "dart", "kt"];
+const DOCUMENTS: &[&str] = &["core", "plugins"];
+const ENDINGS: &[&str] = &["md", "png"];
 const WITHOUT_DOCUMENTS: &[&str] = &["src", "tests", "templates", "target", "data"];
 
 pub(crate) fn run(workspace: &Workspace, arguments: Vec<String>) -> Done {
@@ -60,19 +62,24 @@ fn copy_texts(root: &Path, folder: &Path) -> Done {
     for text in TEXTS {
         copy(&root.join(text), &folder.join(text))?;
     }
-    DOCUMENTS.iter().try_for_each(|documents| copy_documents(&root.join(documents), &folder.join(documents)))
+    for name in WHOLE {
+        copy_folder(&root.join(name), &folder.join(name), &|_| true)?;
+    }
+    let is_document =
+        |path: &Path| path.extension().is_some_and(|ending| ENDINGS.iter().any(|end| ending == *end));
+    DOCUMENTS.iter().try_for_each(|name| copy_folder(&root.join(name), &folder.join(name), &is_document))
 }
 
-fn copy_documents(from: &Path, to: &Path) -> Done {
+fn copy_folder(from: &Path, to: &Path, wanted: &impl Fn(&Path) -> bool) -> Done {
     let failed = |error| file_error("cannot read", from, &error);
     for entry in fs::read_dir(from).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if entry.file_type().map_err(failed)?.is_dir() {
             if !name.starts_with('.') && !WITHOUT_DOCUMENTS.contains(&&*name) {
-                copy_documents(&path, &to.join(name))?;
+                copy_folder(&path, &to.join(name), wanted)?;
             }
-        } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
+        } else if wanted(&path) {
             copy(&path, &to.join(name))?;
         }
     }
@@ -97,7 +104,7 @@ fn start_in(folder: &Path, release: &Path, program: &Path) -> Done {
         let plugin = plugin.map_err(failed)?;
         copy(&plugin.path(), &plugins.join(plugin.file_name()))?;
     }
-    let listen = "[server]\nlisten = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
+    let listen = "[server]\nlisten = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n";
     fs::write(&config, listen).map_err(|error| file_error("cannot write", &config, &error))?;
     let mut child = Command::new(program)
         .args(["serve", "--config"])
@@ -133,24 +140,29 @@ mod tests {
         text.split("](")
             .skip(1)
             .filter_map(|rest| rest.split([')', '#']).next())
-            .filter(|link| !link.is_empty() && !link.contains(':'))
+            // The tests stay in the checkout.
+            .filter(|link| !link.is_empty() && !link.contains(':') && !link.contains("tests/"))
     }
 
     #[test]
-    fn what_the_readme_and_the_configuration_name_is_in_the_folder() {
+    fn what_the_guides_and_the_configuration_name_is_in_the_folder() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let folder = std::env::temp_dir().join(format!("xtask-dist-{}", std::process::id()));
         copy_texts(&root, &folder).ok().expect("copied");
-        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-        let (readme, config) = (read("README.md"), read("config.toml"));
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        let config = read(&folder.join("config.toml"));
         let named = config.split_whitespace().filter(|word| word.starts_with("core/"));
-        let named = named.map(|word| word.trim_end_matches(|end: char| !end.is_alphanumeric()));
-        let mut seen = 0;
-        for link in links(&readme).chain(named) {
-            assert!(folder.join(link).is_file(), "{link}");
-            seen += 1;
+        let named = named.map(|word| folder.join(word.trim_end_matches(|end: char| !end.is_alphanumeric())));
+        let mut all: Vec<_> = named.collect();
+        let guides = fs::read_dir(folder.join("core/gateway")).unwrap().map(|entry| entry.unwrap().path());
+        let guides = guides.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+        for guide in guides.chain([folder.join("README.md")]) {
+            all.extend(links(&read(&guide)).map(|link| guide.parent().unwrap().join(link)));
+        }
+        for linked in &all {
+            assert!(linked.is_file(), "{}", linked.display());
         }
         fs::remove_dir_all(&folder).unwrap();
-        assert!(seen > 20, "{seen} links");
+        assert!(all.len() > 30, "{} links", all.len());
     }
 }

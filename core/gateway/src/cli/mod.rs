@@ -15,6 +15,7 @@ mod find;
 mod import;
 mod ledger;
 mod load;
+mod manager;
 mod plugin;
 mod scaffold;
 mod serve;

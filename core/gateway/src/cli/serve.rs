@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::manager;
 use crate::app::App;
 use crate::config::{Config, OperatorListen};
 use crate::keys::Accepted;
@@ -24,7 +25,10 @@ pub(crate) async fn serve(config_file: &Path, accepted: Accepted) -> Result<(), 
     let no_thread = |error| format!("no thread can start: {error}");
     store_watch::watch(server.app().store.clone(), log).map_err(no_thread)?;
     let config = server.app().live().config.clone();
-    print_welcome(&config, &Urls::of(&server), config_file);
+    let urls = Urls::of(&server);
+    print_welcome(&config, &urls, config_file);
+    manager::ready(&format!("serves on {}/", urls.public));
+    manager::watch();
     let patience = server::stop_patience(&config.server) + super::RUNTIME_PATIENCE;
     stop_on_signal(server.stop_token(), patience).map_err(no_thread)?;
     reload_on_hangup(server.app().clone());
@@ -40,6 +44,7 @@ fn stop_on_signal(stop: CancellationToken, patience: Duration) -> std::io::Resul
         tracing::info!(
             "stopping: no new connections, requests in flight finish; a second signal stops at once"
         );
+        manager::stopping();
         stop.cancel();
         // What was answered is durable. The outcome of the rest is unknown to its clients, as after a crash.
         match runtime.block_on(async { tokio::time::timeout(patience, stop_signal()).await }) {
