@@ -121,7 +121,7 @@ fn the_backup_script_keeps_the_newest_and_fails_with_the_backup() {
         names.sort();
         names
     };
-    for old in ["2026-01-02T030405Z", "2026-01-01T030405Z", "mine"] {
+    for old in ["2026-01-02T030405Z", "2026-01-01T030405Z", "2026-01-01T030406Z.part", "mine"] {
         std::fs::create_dir(backups.path().join(old)).expect("a folder");
     }
     let output = run("2");
