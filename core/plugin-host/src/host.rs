@@ -59,8 +59,9 @@ pub struct HostOptions {
     pub tick: Duration,
     /// Keep instances' memory in a pool. Default true; falls back when the address space is limited.
     pub pooling: bool,
-    /// Bytes at the start of each pooled memory that stay resident between calls. Default 256 KiB: what a small
-    /// plugin touches. Costs this much per place that was ever used.
+    /// Bytes at the start of each pooled memory that stay resident between calls, where a call touched them. Default
+    /// 1 MiB: giving pages back and taking them again disturbs the other cores, too. Costs this much at most per place
+    /// that was ever used.
     pub keep_resident_bytes: usize,
     /// The largest component that is accepted, in bytes. Default 16 MiB.
     pub plugin_bytes_max: u64,
@@ -79,7 +80,7 @@ impl Default for HostOptions {
             memory_bytes_max: 64 << 20,
             tick: Duration::from_millis(10),
             pooling: true,
-            keep_resident_bytes: 256 << 10,
+            keep_resident_bytes: 1 << 20,
             plugin_bytes_max: 16 << 20,
             egress: EgressOptions::default(),
         }
