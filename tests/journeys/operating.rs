@@ -170,11 +170,13 @@ async fn nginx_serves_everything_at_one_name_with_tls() {
     let login = client
         .post(format!("{url}/authenticate/"))
         .json(&json!({"mobile_number": number, "code": code}))
-        .header("x-forwarded-for", "203.0.113.9");
+        .header("x-forwarded-for", "203.0.113.9")
+        .header("forwarded", "for=198.51.100.7;host=evil.example");
     let login = Answer::of(login).await.login();
     let as_user = |request: reqwest::RequestBuilder| request.bearer_auth(&login.access);
 
-    // The client's address arrives. This client stands where the proxy does, so it counts as another one.
+    // The client's address arrives, and a header that only a proxy may set does not. This client stands where the proxy
+    // does, so it counts as another one.
     let sessions = Answer::of(as_user(client.get(format!("{url}/sessions/")))).await;
     assert_eq!(sessions.body[0]["ip_address"], "203.0.113.9", "{sessions:?}");
 
