@@ -211,6 +211,21 @@ async fn nginx_serves_everything_at_one_name_with_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_the_configuration_does_not_name_is_told_once() {
+    let dir = folder("");
+    let log = dir.path().join("log");
+    let served = Served::start_logging(dir.path(), &log);
+    let said = || std::fs::read_to_string(&log).expect("a log").matches("server.trusted_proxies").count();
+    let ask = || chelseru_tests::client().get(format!("{}/health/", served.url));
+    assert_eq!(Answer::of(ask()).await.status, 200);
+    assert_eq!(said(), 0);
+    for _ in 0..3 {
+        assert_eq!(Answer::of(ask().header("x-forwarded-for", "203.0.113.9")).await.status, 200);
+    }
+    assert_eq!(said(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_metric_says_what_it_means() {
     let gateway = TestGateway::start("").await;
     gateway.login("09120000001").await;

@@ -6,6 +6,8 @@
 //! Then neither is trusted, and the proxy itself counts as the client, so a forged header gains nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chelseru_config::{is_authority, network};
 use http::HeaderMap;
@@ -24,18 +26,31 @@ pub struct Origin {
 
 /// The trusted networks.
 #[derive(Debug, Clone, Default)]
-pub struct Proxies(Vec<IpNet>);
+pub struct Proxies {
+    trusted: Vec<IpNet>,
+    /// Whether the log has a line about a proxy that is not among them.
+    missed: Arc<AtomicBool>,
+}
 
 impl Proxies {
     /// Takes networks (`10.0.0.0/8`) or single addresses, already checked by the configuration.
     pub fn new(texts: &[String]) -> Proxies {
-        Proxies(texts.iter().filter_map(|text| network(text)).collect())
+        let trusted = texts.iter().filter_map(|text| network(text)).collect();
+        Proxies { trusted, missed: Arc::default() }
     }
 
     /// The address of the client of a request.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
+            let is_told = self.missed.load(Ordering::Relaxed);
+            if !is_told && is_proxy_of(peer, headers) && !self.missed.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    %peer,
+                    "requests name another client than their sender; if that is your proxy, put it into \
+                     server.trusted_proxies: until then all of its clients count as one address"
+                );
+            }
             return peer;
         }
         let texts = |name: &str| {
@@ -75,7 +90,7 @@ impl Proxies {
 
     /// Returns true for a trusted proxy's address.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+        self.trusted.iter().any(|network| network.contains(&address))
     }
 
     /// Walks from the right to the first hop that is untrusted or does not name its client.
@@ -91,6 +106,15 @@ impl Proxies {
         }
         client
     }
+}
+
+/// Whether a peer looks like a proxy that the operator forgot: near, and speaking for somebody else.
+fn is_proxy_of(peer: IpAddr, headers: &HeaderMap) -> bool {
+    let is_near = match peer {
+        IpAddr::V4(peer) => peer.is_loopback() || peer.is_private(),
+        IpAddr::V6(peer) => peer.is_loopback() || peer.is_unique_local(),
+    };
+    is_near && ["x-forwarded-for", "forwarded"].iter().any(|name| headers.contains_key(*name))
 }
 
 /// An entry of `X-Forwarded-For`: an address, with a port from some proxies.
@@ -144,6 +168,22 @@ mod tests {
             Proxies::default().client([127, 0, 0, 1].into(), &HeaderMap::new()).to_string(),
             "127.0.0.1"
         );
+    }
+
+    #[test]
+    fn a_proxy_that_the_operator_forgot_is_near_and_speaks_for_others() {
+        let with = |name: &'static str| {
+            HeaderMap::from_iter([(http::HeaderName::from_static(name), "x".parse().unwrap())])
+        };
+        for (peer, name, is_one) in [
+            ("127.0.0.1", LISTED, true),
+            ("10.1.2.3", FORWARDED, true),
+            ("fd00::1", LISTED, true),
+            ("203.0.113.9", LISTED, false),
+            ("127.0.0.1", "accept", false),
+        ] {
+            assert_eq!(is_proxy_of(peer.parse().unwrap(), &with(name)), is_one, "{peer} {name}");
+        }
     }
 
     #[test]
