@@ -390,7 +390,8 @@ struct Component {
 /// The error of a file that is not there, with what its folder has.
 fn absent(file: &Path) -> io::Error {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut there: Vec<String> = plugins_in(folder).iter().map(|path| file_name(path)).collect();
+    let mut there: Vec<String> =
+        plugins_in(folder).iter().map(|path| file_name(path).escape_debug().to_string()).collect();
     there.sort();
     there.truncate(NAMED_MAX);
     let has = if there.is_empty() { "no plugins".to_owned() } else { there.join(", ") };
