@@ -124,6 +124,8 @@ fn the_backup_script_keeps_the_newest_and_fails_with_the_backup() {
     for old in ["2026-01-02T030405Z", "2026-01-01T030405Z", "2026-01-01T030406Z.part", "mine"] {
         std::fs::create_dir(backups.path().join(old)).expect("a folder");
     }
+    let output = run("0");
+    assert!(!output.status.success() && names().len() == 4, "{output:?}");
     let output = run("2");
     assert!(output.status.success(), "{output:?}");
     let left = names();
@@ -227,9 +229,21 @@ async fn a_proxy_that_the_configuration_does_not_name_is_told_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_says_what_it_means() {
-    let gateway = TestGateway::start("").await;
+    let shop = "[webhooks.endpoints.shop]\nurl = \"https://shop.example/\"\n";
+    let secret = format!("secret = \"whsec_{}\"\n", "Y2hlbHNlcnU".repeat(4));
+    let gateway = TestGateway::start(&format!("{shop}{secret}")).await;
     gateway.login("09120000001").await;
-    let metrics = gateway.get("/metrics/", None).await.text;
+    // Alerts see these grow, so they are there before anything is counted. Deliveries are looked at every second.
+    let until = Instant::now() + PATIENCE;
+    let metrics = loop {
+        let metrics = gateway.get("/metrics/", None).await.text;
+        if metrics.contains("chelseru_webhooks_total{webhook=\"shop\",outcome=\"dead\"} 0") {
+            break metrics;
+        }
+        assert!(Instant::now() < until, "{metrics}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(metrics.contains("chelseru_reversals_refused{gateway=\"SANDBOX_PAY\"} 0"), "{metrics}");
     let names = |kind: &str| {
         let lines = metrics.lines().filter_map(|line| line.strip_prefix(&format!("# {kind} ")));
         lines.filter_map(|line| line.split(' ').next()).collect::<std::collections::BTreeSet<_>>()

@@ -43,25 +43,21 @@ impl Nginx {
 
     /// Starts nginx before the addresses of several gateways, which it asks in turn.
     pub async fn balanced(upstreams: &[&str], directives: &str) -> Option<Nginx> {
-        let program = installed()?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            // Another process may take the port in between.
-            let of = |dir: &Path, address: &str| configuration(dir, address, upstreams, directives);
-            match Nginx::try_start(&program, of).await {
-                Ok(nginx) => return Some(nginx),
-                Err(reason) => assert!(Instant::now() < until, "nginx does not start: {reason}"),
-            }
-        }
+        Nginx::with(|dir, address| configuration(dir, address, upstreams, directives)).await
     }
 
     /// Starts nginx with a site of the examples, on ports of its own and with another certificate.
     pub async fn of_site(site: &str, certificate: &Certificate) -> Option<Nginx> {
+        Nginx::with(|dir, address| site_configuration(dir, address, site, certificate)).await
+    }
+
+    /// Starts nginx with a configuration for a folder and an address.
+    async fn with(configuration: impl Fn(&Path, &str) -> String) -> Option<Nginx> {
         let program = installed()?;
         let until = Instant::now() + PATIENCE;
         loop {
-            let of = |dir: &Path, address: &str| site_configuration(dir, address, site, certificate);
-            match Nginx::try_start(&program, of).await {
+            // Another process may take the port in between.
+            match Nginx::try_start(&program, &configuration).await {
                 Ok(nginx) => return Some(nginx),
                 Err(reason) => assert!(Instant::now() < until, "nginx does not start: {reason}"),
             }

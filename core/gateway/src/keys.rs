@@ -102,17 +102,9 @@ pub(crate) async fn pair(
 /// Errors: a text for the operator.
 pub(crate) async fn check(data_dir: &Path, store: &Store) -> Result<(), String> {
     let path = data_dir.join(FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(format!("{}: the key is missing", path.display()));
-        }
-        Err(error) => return Err(format!("{}: cannot be read: {error}", path.display())),
-    };
-    let mark = store.key_mark().await.map_err(|error| error.to_string())?;
-    match (<[u8; BYTES]>::try_from(bytes), mark) {
-        (Err(_), _) => Err(format!("{}: is not a key; it must hold exactly {BYTES} bytes", path.display())),
-        (Ok(key), Some(mark)) if mark != mark_of(&MasterKey::from_bytes(key)) => {
+    let Some(key) = read_file(&path)? else { return Err(format!("{}: the key is missing", path.display())) };
+    match store.key_mark().await.map_err(|error| error.to_string())? {
+        Some(mark) if mark != mark_of(&key) => {
             Err(format!("{}: is not the key of this store; put the right file back first", path.display()))
         }
         _ => Ok(()),
@@ -133,10 +125,18 @@ fn mark_of(key: &MasterKey) -> [u8; 16] {
 /// Errors: a text for the operator when the file cannot be used or is not a key.
 pub(crate) fn read(data_dir: &Path) -> Result<Option<MasterKey>, String> {
     let path = data_dir.join(FILE);
+    let key = read_file(&path)?;
+    if key.is_some() {
+        refuse_open_permissions(&path).map_err(|what| format!("{}: {what}", path.display()))?;
+    }
+    Ok(key)
+}
+
+/// [`read`], whoever may read the file.
+fn read_file(path: &Path) -> Result<Option<MasterKey>, String> {
     let fault = |what: &str| format!("{}: {what}", path.display());
-    match std::fs::read(&path) {
+    match std::fs::read(path) {
         Ok(bytes) => {
-            refuse_open_permissions(&path).map_err(|what| fault(&what))?;
             let bytes: [u8; BYTES] =
                 bytes.try_into().map_err(|_| fault("is not a key; it must hold exactly 32 bytes"))?;
             Ok(Some(MasterKey::from_bytes(bytes)))

@@ -155,9 +155,11 @@ pub(crate) async fn measure(app: &App) {
     for (name, count) in app.payments.uncredited() {
         app.metrics.gauge("chelseru_payments_uncredited", &[("gateway", &name)], count as f64);
     }
-    let refused = app.payments.reversals_refused();
-    let none = loaded.iter().map(|gateway| (gateway.name().to_owned(), 0));
-    for (name, count) in none.filter(|(name, _)| !refused.contains_key(name)).chain(refused.clone()) {
+    let mut refused = app.payments.reversals_refused();
+    for gateway in &loaded {
+        refused.entry(gateway.name().to_owned()).or_default();
+    }
+    for (name, count) in refused {
         app.metrics.gauge("chelseru_reversals_refused", &[("gateway", &name)], count as f64);
     }
 }

@@ -1,5 +1,7 @@
 //! What each metric means: the help texts of `metrics/`, and the table of `core/gateway/OPERATING.md`.
 
+use super::metrics::store_gauge;
+
 /// The kind of a metric.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -95,15 +97,15 @@ pub(super) const HELP: &[Help] = &[
     counter("chelseru_chat_closes_total", "reason", "sockets closed by the gateway, by reason"),
     gauge("chelseru_files_bytes", "", "bytes of all uploaded files"),
     gauge("chelseru_user_search_bytes", "", "memory of the console's search for users"),
-    gauge("chelseru_store_healthy", "", "1 while changes can be stored, 0 otherwise"),
-    gauge("chelseru_store_oldest_waiting_seconds", "", "waiting time of the oldest unanswered change"),
-    gauge("chelseru_store_changes_waiting", "", "changes waiting for the writer"),
-    gauge("chelseru_store_batches", "", "batches written since the start, one flush each"),
-    gauge("chelseru_store_changes", "", "changes answered since the start"),
-    gauge("chelseru_store_write_seconds", "", "time spent writing and flushing since the start"),
-    gauge("chelseru_store_flush_last_seconds", "", "time spent writing and flushing the last batch"),
-    gauge("chelseru_store_disk_free_bytes", "", "free bytes on the disk of the store"),
-    gauge("chelseru_store_records", "", "records in the store at the last count"),
+    gauge(store_gauge::HEALTHY, "", "1 while changes can be stored, 0 otherwise"),
+    gauge(store_gauge::OLDEST_WAITING, "", "waiting time of the oldest unanswered change"),
+    gauge(store_gauge::CHANGES_WAITING, "", "changes waiting for the writer"),
+    gauge(store_gauge::BATCHES, "", "batches written since the start, one flush each"),
+    gauge(store_gauge::CHANGES, "", "changes answered since the start"),
+    gauge(store_gauge::WRITE, "", "time spent writing and flushing since the start"),
+    gauge(store_gauge::FLUSH_LAST, "", "time spent writing and flushing the last batch"),
+    gauge(store_gauge::DISK_FREE, "", "free bytes on the disk of the store"),
+    gauge(store_gauge::RECORDS, "", "records in the store at the last count"),
     gauge(
         "chelseru_plugins",
         "state: failed, serving_old, compiling",
