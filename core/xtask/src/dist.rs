@@ -148,7 +148,7 @@ mod tests {
     fn what_the_guides_and_the_configuration_name_is_in_the_folder() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let folder = std::env::temp_dir().join(format!("xtask-dist-{}", std::process::id()));
-        copy_texts(&root, &folder).ok().expect("copied");
+        assert!(copy_texts(&root, &folder).is_ok(), "not copied");
         let read = |path: &Path| fs::read_to_string(path).unwrap();
         let config = read(&folder.join("config.toml"));
         let named = config.split_whitespace().filter(|word| word.starts_with("core/"));
