@@ -9,6 +9,7 @@ pub use chelseru_store::Rights;
 use chelseru_store::chat::FileId;
 use chelseru_store::{Timestamp, User};
 use icu_normalizer::ComposingNormalizerBorrowed;
+use sha2::{Digest, Sha256};
 
 use crate::PhoneNumber;
 use crate::ids::UserId;
@@ -16,6 +17,8 @@ use crate::login::group::Group;
 use crate::text::seen;
 
 pub const USERNAME_CHARS_MAX: usize = 150;
+/// Bytes of what a name is found by (see [`key_by_look`]): what 150 characters have at most.
+const LOOK_BYTES_MAX: usize = 4 * USERNAME_CHARS_MAX;
 pub const NAME_CHARS_MAX: usize = 150;
 /// RFC 5321, section 4.5.3.1.3: a path has at most 256 characters, including its brackets.
 pub const EMAIL_CHARS_MAX: usize = 254;
@@ -37,7 +40,9 @@ pub enum UsernameFault {
 /// [`UsernameFault`]. Does not look whether an account has the name.
 pub fn username_check(name: &str) -> Result<(), UsernameFault> {
     let fits = |character: char| character.is_alphanumeric() || "@.+-_".contains(character);
-    if look_alike(name).is_empty() || name.chars().count() > USERNAME_CHARS_MAX || !name.chars().all(fits) {
+    // One character may look like eighteen (`U+FDFA`).
+    let length_fits = |text: &str| (1..=USERNAME_CHARS_MAX).contains(&text.chars().count());
+    if !length_fits(name) || !length_fits(&look_alike(name)) || !name.chars().all(fits) {
         return Err(UsernameFault::Invalid);
     }
     if is_reserved(name) {
@@ -100,6 +105,19 @@ pub fn look_alike(name: &str) -> String {
         .flat_map(char::to_lowercase)
         .collect();
     ComposingNormalizerBorrowed::new_nfkc().normalize(&folded).into_owned()
+}
+
+/// What an account is found by whose name looks like this one: [`look_alike`], or its beginning and its hash when it is
+/// longer than what a name that can be registered looks like. An imported name may; stores bound the length of keys.
+#[must_use]
+pub fn key_by_look(name: &str) -> String {
+    let mut look = look_alike(name);
+    if look.len() > LOOK_BYTES_MAX {
+        let hash = Sha256::digest(&look);
+        look.truncate(look.floor_char_boundary(LOOK_BYTES_MAX - 2 * hash.len()));
+        look.extend(hash.iter().map(|byte| format!("{byte:02x}")));
+    }
+    look
 }
 
 /// Whether a text looks like a mail address. Finds typing errors; only a sent message shows whether it exists.
@@ -245,6 +263,22 @@ mod tests {
         for (one, other) in [("ali", "alia"), ("a.li", "ali"), ("café", "cafe"), ("علی", "علا")] {
             assert_ne!(look_alike(one), look_alike(other), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn a_name_that_looks_longer_than_it_may_be_is_refused_and_found_by_a_short_key() {
+        for name in ["\u{fdfa}".repeat(150), "\u{fdfa}".repeat(9), "\u{132}".repeat(76)] {
+            assert_eq!(username_check(&name), Err(UsernameFault::Invalid), "{name}");
+        }
+        for name in ["\u{fdfa}".repeat(8), "\u{132}".repeat(75), "\u{20000}".repeat(150), "a".repeat(150)] {
+            assert_eq!(username_check(&name), Ok(()), "{name}");
+            assert_eq!(key_by_look(&name), look_alike(&name));
+        }
+        let long = |last: &str| format!("{}{last}", "\u{fdfa}".repeat(149));
+        let keys = ["x", "y", "\u{fdfa}"].map(|last| key_by_look(&long(last)));
+        assert!(keys.iter().all(|key| (500..=LOOK_BYTES_MAX).contains(&key.len())), "{keys:?}");
+        assert!(keys[0] != keys[1] && keys[1] != keys[2]);
+        assert_eq!(keys[0], key_by_look(&long("X")));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::{Caller, Identity, PasswordError, SessionsEnded};
 use crate::PhoneNumber;
 use crate::ids::UserId;
-use crate::login::account::look_alike;
+use crate::login::account::key_by_look;
 use crate::login::method::ByPassword;
 use crate::login::otp::Purpose;
 use crate::login::password::Password;
@@ -70,7 +70,7 @@ impl Identity {
         let user = self.store.user_get(caller.user_id).await?.ok_or(EraseError::Missing)?;
         let draft = |proof| ErasureDraft {
             user: user.id,
-            look: look_alike(&user.username),
+            look: key_by_look(&user.username),
             proof,
             forfeit,
             by: user.id,
@@ -150,7 +150,7 @@ impl Identity {
         let found = self.store.user_get(user).await?.ok_or(EraseError::Missing)?;
         let draft = ErasureDraft {
             user,
-            look: look_alike(&found.username),
+            look: key_by_look(&found.username),
             proof: ErasureProof::Staff,
             forfeit,
             by: by.unwrap_or(UserId(0)),

@@ -20,7 +20,9 @@ use chelseru_store::{
 
 use super::{Caller, ClientInfo, Identity, LoggedIn, SessionsEnded, TokenPair};
 use crate::ids::UserId;
-use crate::login::account::{UserView, UsernameFault, look_alike, name_of_identity, username_check};
+use crate::login::account::{
+    UserView, UsernameFault, key_by_look, look_alike, name_of_identity, username_check,
+};
 use crate::login::group::Group;
 use crate::login::method::ByPassword;
 use crate::login::otp::Purpose;
@@ -398,7 +400,7 @@ impl Identity {
         }
         let draft = UserDraft {
             username: username.to_owned(),
-            look: look_alike(username),
+            look: key_by_look(username),
             email: email.to_owned(),
             password_hash: self.hashes.hash(password, ip).await?,
             staff: all_rights,

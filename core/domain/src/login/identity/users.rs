@@ -5,7 +5,7 @@ use chelseru_store::{Session, StoreError, User, UserChange};
 use super::{Caller, Identity, SessionView, SessionsEnded};
 use crate::PhoneNumber;
 use crate::ids::{SessionId, UserId};
-use crate::login::account::{Rights, UserView, identity_of_name, look_alike};
+use crate::login::account::{Rights, UserView, identity_of_name, key_by_look};
 use crate::operator::audit::{AuditEvent, AuditKind};
 use crate::operator::role::{
     Operator, Permit, Reason, Role, SessionEnd, UserRead, UserSetActive, UserSetRights,
@@ -103,7 +103,7 @@ impl Identity {
             return Ok(Some(user));
         }
         let Some((group, number)) = identity_of_name(name) else {
-            return self.store.user_by_look(&look_alike(name)).await;
+            return self.store.user_by_look(&key_by_look(name)).await;
         };
         let found = self.store.user_by_identity(group.number(), number.e164()).await?;
         Ok(found.filter(|user| user.username == name))
@@ -116,7 +116,7 @@ impl Identity {
     /// Any error of a change; see [`StoreError`].
     pub async fn looks_enter(&self) -> Result<(), StoreError> {
         loop {
-            let step = self.store.looks_enter(look_alike, LOOKS_STEP).await?;
+            let step = self.store.looks_enter(key_by_look, LOOKS_STEP).await?;
             for (user, older) in &step.alike {
                 tracing::warn!(
                     user.id = user.0,
