@@ -68,11 +68,11 @@ async fn a_process_that_holds_the_folder_is_waited_for() {
 async fn a_newer_format_is_refused_and_left_alone() {
     let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
     drop(store);
-    raw(folder.path()).insert("mformat", &5u64.to_be_bytes()).unwrap();
+    raw(folder.path()).insert("mformat", &6u64.to_be_bytes()).unwrap();
     let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::FormatNewer { found: 5, supported: 4, .. }));
-    assert!(refused.to_string().ends_with("has format 5; this program reads formats up to 4"), "{refused}");
-    assert_eq!(raw(folder.path()).get("mformat").unwrap().unwrap(), 5u64.to_be_bytes());
+    assert!(matches!(refused, StoreError::FormatNewer { found: 6, supported: 5, .. }));
+    assert!(refused.to_string().ends_with("has format 6; this program reads formats up to 5"), "{refused}");
+    assert_eq!(raw(folder.path()).get("mformat").unwrap().unwrap(), 6u64.to_be_bytes());
 }
 
 #[tokio::test]
@@ -84,6 +84,41 @@ async fn somebody_elses_database_is_refused() {
         assert!(matches!(refused, StoreError::Foreign { .. }));
         assert_eq!(raw_with(folder.path(), segment_bytes).get("theirs").unwrap().unwrap(), "data");
     }
+}
+
+#[tokio::test]
+async fn a_database_with_the_segments_of_the_version_before_is_used_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = |seed: u8| vec![seed; 30_000];
+    let before = raw_with(folder.path(), 4 * 1024 * 1024);
+    before.insert("mformat", &4u64.to_be_bytes()).unwrap();
+    before.insert("bkept", long(1)).unwrap();
+    before.insert("bchanged", long(2)).unwrap();
+    before.flush().unwrap();
+    drop(before);
+    let settings = || std::fs::read(folder.path().join("sled/conf")).unwrap();
+    let settings_before = settings();
+    for seed in [2, 3, 4] {
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        assert_eq!(store.probe_get(b"kept").await.unwrap().unwrap(), long(1));
+        assert_eq!(store.probe_get(b"changed").await.unwrap().unwrap(), long(seed));
+        store.probe_put(b"changed", &long(seed + 1)).await.unwrap();
+    }
+    assert_eq!(settings(), settings_before);
+}
+
+#[tokio::test]
+async fn what_is_too_long_for_the_engine_is_refused_and_nothing_else_is() {
+    let store = TestStore::new(Engine::Sled);
+    // The key of a probe has one byte more.
+    let (key, value) = (vec![1; 899], vec![2; 40 * 1024 - 900]);
+    store.probe_put(&key, &value).await.unwrap();
+    assert_eq!(store.probe_get(&key).await.unwrap().unwrap(), value);
+    let longer = store.probe_put(&key, &[&value[..], &[2]].concat()).await;
+    assert!(matches!(longer, Err(StoreError::TooLarge { bytes: 40_961, max: 40_960 })), "{longer:?}");
+    let longer = store.probe_put(&[&key[..], &[1]].concat(), b"").await;
+    assert!(matches!(longer, Err(StoreError::TooLarge { bytes: 901, max: 900 })), "{longer:?}");
+    assert_eq!(store.probe_get(&key).await.unwrap().unwrap(), value);
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// Segment sizes of the engine, today and in older versions.
-const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+const SEGMENT_BYTES: usize = 1024 * 1024;
 const SEGMENT_BYTES_BEFORE: usize = 512 * 1024;
 const NUMBER: &str = "+989121234567";
 const RIGHT: [u8; 32] = [1; 32];
@@ -141,6 +141,21 @@ fn open_engine(folder: &Path) -> sled::Db {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("the engine stays locked")
+}
+
+/// All records of a database. A long one stands in parts behind a stub.
+fn records_in(db: &sled::Db) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let parts = |number: &[u8]| {
+        let parts = db.scan_prefix([b"~", number].concat()).values();
+        parts.map(Result::unwrap).collect::<Vec<_>>().concat()
+    };
+    db.range::<&[u8], _>(..b"~".as_slice())
+        .map(Result::unwrap)
+        .map(|(key, value)| match value.strip_prefix(b"\xff\xfeparts\xff") {
+            Some(stub) => (key.to_vec(), parts(&stub[..8])),
+            None => (key.to_vec(), value.to_vec()),
+        })
+        .collect()
 }
 
 fn secs(secs: u64) -> Timestamp {

@@ -23,9 +23,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::StoreError;
-use crate::engine::sled::folder::RECORD_BYTES_MAX;
 use crate::engine::sled::garbage::Garbage;
-use crate::engine::sled::txn::Txn;
+use crate::engine::sled::parts::Writes;
+use crate::engine::sled::txn::{Oversized, Txn};
 use crate::space::{DiskRoom, Space};
 
 /// Longest wait for a batch, however slow the disk is.
@@ -56,8 +56,8 @@ pub struct CommitStats {
     pub last_write: Duration,
 }
 
-/// Writes one batch; the batch is durable when this returns.
-pub(crate) type Sink = Box<dyn FnMut(sled::Batch) -> io::Result<()> + Send>;
+/// Writes one batch atomically; the batch is durable when this returns.
+pub(crate) type Sink = Box<dyn FnMut(Writes) -> io::Result<()> + Send>;
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
@@ -370,7 +370,7 @@ impl Writer {
         self.batch_last = batch.len();
         // Changes that only read need no flush: what they saw was flushed before them.
         let count = self.txn.writes();
-        let written = match self.txn.take_batch() {
+        let written = match self.txn.take_writes() {
             Some(writes) => {
                 let start = Instant::now();
                 let written = (self.sink)(writes);
@@ -431,10 +431,10 @@ where
         let Some(change) = self.change.take() else { return false };
         // The writes of a panicking change are rolled back, and it shares nothing else with the others.
         let mut result = catch_unwind(AssertUnwindSafe(|| change(txn))).unwrap_or(Err(StoreError::Panicked));
-        if let Some(bytes) = txn.take_oversized()
+        if let Some(Oversized { bytes, max }) = txn.take_oversized()
             && result.is_ok()
         {
-            result = Err(StoreError::TooLarge { bytes, max: RECORD_BYTES_MAX });
+            result = Err(StoreError::TooLarge { bytes, max });
         }
         let keep = result.is_ok();
         self.result = Some(result);

@@ -13,8 +13,11 @@
 //! synced. No database of this version has files in `blobs/`, because the engine never syncs those.
 //!
 //! **Segment size:** the engine writes a node larger than a quarter of a segment to a file of its own without syncing
-//! it, so a power cut loses it. A leaf has at most 17 entries after a change and 20 after a merge. With 24 entries of
-//! [`RECORD_BYTES_MAX`] it has 960 KiB and stays below a quarter of [`SEGMENT_BYTES`].
+//! it, so a power cut loses it. Its nodes are bounded by the number of their entries only: a leaf has at most 17 after a
+//! change and 20 after a merge, an index 257 keys. With 24 entries of [`PART_BYTES`], or 257 keys of [`KEY_BYTES_MAX`],
+//! they stay below a quarter of [`SEGMENT_BYTES`]. A larger segment would make starts slower: after a crash the engine
+//! reads the last segment twice, fills the rest of it with zeros and syncs them. Databases of the version before, with
+//! 4 MiB for unsplit records, are used as they are.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -22,18 +25,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use sled::IVec;
+
 use crate::StoreError;
 use crate::engine::sled::garbage::Garbage;
+use crate::engine::sled::parts::{PART_BYTES, PARTS, Splitter};
 use crate::engine::sled::{acknowledged, error, keys, log_scan, quiet};
 use crate::options::StoreOptions;
 
 /// Bytes the engine allocates and writes at a time. Fixed when a database is created.
-pub(crate) const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
-/// Segment size of older versions.
+pub(crate) const SEGMENT_BYTES: usize = 1024 * 1024;
+/// Segment sizes that no record of this version or the one before exceeds a quarter of.
+const SEGMENT_BYTES_FIT: [usize; 2] = [SEGMENT_BYTES, 4 * 1024 * 1024];
+/// Segment size of versions before those. Their databases are converted.
 const SEGMENT_BYTES_BEFORE: usize = 512 * 1024;
 /// Bytes of key and value of one record. A change that writes a longer record fails.
 pub(crate) const RECORD_BYTES_MAX: usize = 40 * 1024;
-const _: () = assert!(24 * RECORD_BYTES_MAX + 16 * 1024 < SEGMENT_BYTES / 4);
+/// Bytes of one key. A change that writes a longer key fails.
+pub(crate) const KEY_BYTES_MAX: usize = 900;
+/// What the engine adds to an entry and to a node.
+const ENTRY_ROOM: usize = 16;
+const NODE_ROOM: usize = 16 * 1024;
+const _: () = assert!(24 * (PART_BYTES + KEY_BYTES_MAX + ENTRY_ROOM) + NODE_ROOM < SEGMENT_BYTES / 4);
+const _: () = assert!(257 * (KEY_BYTES_MAX + ENTRY_ROOM) + NODE_ROOM < SEGMENT_BYTES / 4);
 
 const DATABASE: &str = "sled";
 const DATABASE_NEW: &str = "sled.new";
@@ -68,17 +82,17 @@ pub(crate) fn open(folder: &Path, options: &StoreOptions) -> Result<(sled::Db, O
         adopt(folder).map_err(open_error)?;
     }
     remove_unfinished_snapshots(&database).map_err(open_error)?;
-    let last_batch = match layout(&database).map_err(open_error)? {
-        Layout::Current => {
-            let scan = log_scan::scan(&database, SEGMENT_BYTES).map_err(open_error)?;
+    let (segment_bytes, last_batch) = match layout(&database).map_err(open_error)? {
+        Layout::Fits(segment_bytes) => {
+            let scan = log_scan::scan(&database, segment_bytes).map_err(open_error)?;
             if let Some(found) = scan.damage {
                 return Err(damaged(found));
             }
-            scan.last_batch
+            (segment_bytes, scan.last_batch)
         }
         Layout::Before => {
             convert(folder, options)?;
-            None
+            (SEGMENT_BYTES, None)
         }
         Layout::Unknown => {
             return Err(damaged(format!(
@@ -87,17 +101,17 @@ pub(crate) fn open(folder: &Path, options: &StoreOptions) -> Result<(sled::Db, O
             )));
         }
     };
-    let db = open_database(folder, &database, SEGMENT_BYTES, options)?;
+    let db = open_database(folder, &database, segment_bytes, options)?;
     // The engine renames its snapshot without syncing the folder.
     sync_dir(&database).and_then(|()| sync_dir(folder)).map_err(open_error)?;
     Ok((db, last_batch))
 }
 
-/// Whether a store's folder has a database of today's segment size, and no replacement of it was interrupted.
+/// Whether a store's folder has a database that is used as it is, and no replacement of it was interrupted.
 pub(crate) fn is_settled(folder: &Path) -> bool {
     let [database, new, old] = [DATABASE, DATABASE_NEW, DATABASE_OLD].map(|name| folder.join(name));
-    let settings = fs::read(database.join("conf"));
-    settings.is_ok_and(|settings| settings == settings_of(SEGMENT_BYTES)) && !new.exists() && !old.exists()
+    let fits = fs::read(database.join("conf")).is_ok_and(|settings| fitting(&settings).is_some());
+    fits && !new.exists() && !old.exists()
 }
 
 /// The database of a store's folder.
@@ -120,10 +134,10 @@ pub(crate) fn build(
     make(&new)?;
     let db = engine(&new, SEGMENT_BYTES, StoreOptions::default().engine_cache_bytes(), LOCK_PATIENCE)
         .map_err(Fault::into_io)?;
-    let mut copy = Copy::new(&db);
+    let mut copy = Copy::new(&db)?;
     fill(&mut copy)?;
     copy.finish()?;
-    let records = db.len() as u64;
+    let records = db.range::<&[u8], _>(..PARTS).count() as u64;
     drop(db);
     sync_tree(&new)?;
     before_named()?;
@@ -217,8 +231,14 @@ fn settings_of(segment_bytes: usize) -> Vec<u8> {
     text
 }
 
+/// The segment size in a database's settings, when the database is used as it is.
+fn fitting(settings: &[u8]) -> Option<usize> {
+    SEGMENT_BYTES_FIT.into_iter().find(|segment_bytes| settings == settings_of(*segment_bytes))
+}
+
 enum Layout {
-    Current,
+    /// Used as it is, with this segment size.
+    Fits(usize),
     Before,
     Unknown,
 }
@@ -230,8 +250,8 @@ fn layout(database: &Path) -> io::Result<Layout> {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    if settings == settings_of(SEGMENT_BYTES) {
-        return Ok(Layout::Current);
+    if let Some(segment_bytes) = fitting(&settings) {
+        return Ok(Layout::Fits(segment_bytes));
     }
     if settings == settings_of(SEGMENT_BYTES_BEFORE) {
         return Ok(Layout::Before);
@@ -250,7 +270,7 @@ fn layout(database: &Path) -> io::Result<Layout> {
     file.write_all(&settings_of(SEGMENT_BYTES))?;
     file.sync_all()?;
     sync_dir(database)?;
-    Ok(Layout::Current)
+    Ok(Layout::Fits(SEGMENT_BYTES))
 }
 
 /// Removes snapshots that were incomplete when the process ended; the engine would take them for the newest.
@@ -277,7 +297,7 @@ fn convert(folder: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     }
     make(&new).map_err(open_error)?;
     let to = open_database(folder, &new, SEGMENT_BYTES, options)?;
-    let mut copy = Copy::new(&to);
+    let mut copy = Copy::new(&to).map_err(open_error)?;
     for entry in from.iter() {
         let (key, value) = entry.map_err(error::engine_io).map_err(open_error)?;
         copy.put(&key, &value).map_err(open_error)?;
@@ -301,10 +321,12 @@ fn convert(folder: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Fills a database in batches of a bounded size.
+/// Fills a database in batches of a bounded size. Keys come in ascending order, and may then come so once more.
 pub(crate) struct Copy<'a> {
     db: &'a sled::Db,
+    splitter: Splitter,
     batch: sled::Batch,
+    last: IVec,
     gathered: usize,
     bytes: usize,
     pub(crate) records: u64,
@@ -312,26 +334,30 @@ pub(crate) struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    pub(crate) fn new(db: &'a sled::Db) -> Self {
-        let (batch, garbage) = (sled::Batch::default(), Garbage::default());
-        Copy { db, batch, gathered: 0, bytes: 0, records: 0, garbage }
+    pub(crate) fn new(db: &'a sled::Db) -> io::Result<Self> {
+        let (splitter, garbage) = (Splitter::new((**db).clone())?, Garbage::default());
+        let (batch, last) = (sled::Batch::default(), IVec::default());
+        Ok(Copy { db, splitter, batch, last, gathered: 0, bytes: 0, records: 0, garbage })
     }
 
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        self.batch.insert(key, value);
-        self.gathered += 1;
-        self.bytes += key.len() + value.len();
         self.records += 1;
-        if self.gathered >= COPY_RECORDS_MAX || self.bytes >= COPY_BYTES_MAX {
-            self.write()?;
-        }
-        Ok(())
+        self.entry(key, Some(value))
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> io::Result<()> {
-        self.batch.remove(key);
+        self.entry(key, None)
+    }
+
+    fn entry(&mut self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+        if *key <= *self.last {
+            // What is replaced may be in the batch.
+            self.write()?;
+        }
+        self.last = key.into();
+        self.splitter.write(&mut self.batch, key.into(), value.map(IVec::from))?;
         self.gathered += 1;
-        self.bytes += key.len();
+        self.bytes += key.len() + value.map_or(0, <[u8]>::len);
         if self.gathered >= COPY_RECORDS_MAX || self.bytes >= COPY_BYTES_MAX {
             self.write()?;
         }

@@ -27,6 +27,7 @@
 //! | `b` | anything | anything: for measuring |
 //! | `q` | a second byte and what it says | messages and what belongs to them: see [`sms`] |
 //! | `$` | see `money_keys` | money |
+//! | `~` | see [`parts`](super::parts); behind all others | parts of long records |
 //!
 //! There is no index by expiry: it would cost two more writes for each code and each session. A purge that walks the
 //! records in bounded steps costs only occasional reads.

@@ -6,11 +6,12 @@
 //! need a blocking pool: the working set is cached.
 //!
 //! The statements of an operation are in its feature's `sled.rs`. Reading order: `open`, `commit`, `txn`, `keys`,
-//! `record`; for the files on disk: `folder`, `acknowledged`, `log_scan`.
+//! `record`; for the files on disk: `parts`, `folder`, `acknowledged`, `log_scan`.
 
 pub(crate) mod open;
 
 pub(crate) mod commit;
+pub(crate) mod parts;
 pub(crate) mod tree;
 pub(crate) mod txn;
 
@@ -60,6 +61,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         Ok(())
     },
     // Audit entries name the operator who acted, which older versions cannot read. They are read as they are.
+    |_| Ok(()),
+    // Long records are in parts, which older versions cannot read. Those that are not are read as they are.
     |_| Ok(()),
 ];
 

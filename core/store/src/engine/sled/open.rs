@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::acknowledged::{self, Acknowledged, Found};
 use super::commit::{Committer, Sink};
 use super::folder::{self, LOCK_PATIENCE};
+use super::parts::{Splitter, Writes};
 use super::tree::{FailFlag, Tree};
 use super::txn::Txn;
 use super::{error, export, keys, log_scan, quiet};
@@ -68,7 +69,8 @@ fn open_locked(path: &Path, lock: File, options: &StoreOptions) -> Result<Opened
             Some((file, folder::Blobs::new(path)))
         }
     };
-    let sink = sink((*db).clone(), disk, acknowledged, failed);
+    let splitter = Splitter::new((*db).clone()).map_err(open_error)?;
+    let sink = sink((*db).clone(), splitter, disk, acknowledged, failed);
     let space = Arc::new(Space::of_folder(path, options.disk_reserve_bytes));
     let txn = Txn::new(tree.clone());
     let committer =
@@ -153,11 +155,13 @@ fn check_last_batch(
 /// How the writer thread writes a batch. The first failure closes the tree to readers.
 fn sink(
     tree: sled::Tree,
+    mut splitter: Splitter,
     mut disk: Option<(File, folder::Blobs)>,
     (acknowledged, mut number): (Acknowledged, u64),
     failed: FailFlag,
 ) -> Sink {
-    let mut write = move |mut batch: sled::Batch| -> io::Result<()> {
+    let mut write = move |writes: Writes| -> io::Result<()> {
+        let mut batch = splitter.batch(writes)?;
         number += 1;
         batch.insert(keys::COMMIT, &log_scan::commit_value(number));
         tree.apply_batch(batch).map_err(error::engine_io)?;
@@ -169,8 +173,8 @@ fn sink(
         }
         Ok(())
     };
-    Box::new(move |batch| {
-        let written = quiet::quietly(|| std::panic::catch_unwind(AssertUnwindSafe(|| write(batch))));
+    Box::new(move |writes| {
+        let written = quiet::quietly(|| std::panic::catch_unwind(AssertUnwindSafe(|| write(writes))));
         let written = written.unwrap_or_else(|panic| {
             Err(quiet::io_error(&*panic)
                 .unwrap_or_else(|| io::Error::other("the engine stopped during a write")))

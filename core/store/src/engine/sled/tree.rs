@@ -9,15 +9,19 @@
 //! over long records in memory would be slowed down several times by that, so it does so only where a page was loaded
 //! (see [`Entries`]).
 //!
+//! Values in several entries are put together here (see `parts`), and the entries of parts are hidden.
+//!
 //! Not here: writing, which only the writer thread does (see `commit`).
 
 use std::io;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sled::IVec;
+
+use crate::engine::sled::parts::{self, PART_BYTES, PARTS, Stub};
 
 /// A read was refused because an earlier write failed.
 #[derive(Debug)]
@@ -70,9 +74,12 @@ impl Tree {
 
     pub(crate) fn get(&self, key: impl AsRef<[u8]>) -> sled::Result<Option<IVec>> {
         self.failed.check()?;
-        let value = self.inner.get(&key)?;
-        if let Some(value) = &value {
-            self.count(key.as_ref(), value.len());
+        let mut value = self.inner.get(&key)?;
+        if let Some(entry) = &value {
+            match Stub::of(entry) {
+                Some(stub) => value = whole(&self.inner, key.as_ref(), stub)?,
+                None => access(&self.inner, key.as_ref(), accesses(entry.len())),
+            }
         }
         // Checked again: the value may belong to a batch whose write failed meanwhile.
         self.failed.check()?;
@@ -84,7 +91,12 @@ impl Tree {
     /// bytes of them, so the 256 shards hold 64 MiB uncounted whatever the length is. An access to a page in memory
     /// takes some 0.3 microseconds.
     pub(crate) fn count(&self, key: &[u8], bytes: usize) {
-        access(&self.inner, key, accesses(bytes));
+        if bytes > PART_BYTES {
+            // Reading the parts counts them. An error is met again by whoever wants the value.
+            let _ = self.get(key);
+        } else {
+            access(&self.inner, key, accesses(bytes));
+        }
     }
 
     pub(crate) fn contains_key(&self, key: impl AsRef<[u8]>) -> sled::Result<bool> {
@@ -92,11 +104,16 @@ impl Tree {
     }
 
     pub(crate) fn iter(&self) -> Entries {
-        self.entries(self.inner.iter())
+        self.range::<&[u8], _>(..)
     }
 
     pub(crate) fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Entries {
-        self.entries(self.inner.range(range))
+        let bytes = |bound: Bound<&K>| bound.map(|key| IVec::from(key.as_ref()));
+        let last = match bytes(range.end_bound()) {
+            Bound::Unbounded => Bound::Excluded(PARTS.into()),
+            last => last,
+        };
+        self.entries(self.inner.range((bytes(range.start_bound()), last)))
     }
 
     pub(crate) fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Entries {
@@ -115,8 +132,18 @@ impl Tree {
     }
 
     fn entries(&self, inner: sled::Iter) -> Entries {
-        Entries { inner, tree: self.inner.clone(), failed: self.failed.clone(), uncounted: 0 }
+        let (tree, failed) = (self.inner.clone(), self.failed.clone());
+        Entries { inner, tree, failed, uncounted: 0, keys_only: false }
     }
+}
+
+/// The value of a record whose entry holds a stub; `None` when the record was removed meanwhile.
+fn whole(tree: &sled::Tree, key: &[u8], stub: Stub) -> sled::Result<Option<IVec>> {
+    let Some((value, stub)) = parts::whole(tree, key, stub)? else { return Ok(None) };
+    for part in stub.into_iter().flat_map(Stub::keys) {
+        access(tree, &part, ACCESSES_MAX);
+    }
+    Ok(Some(value))
 }
 
 /// Bytes of a record for which its page is accessed once more.
@@ -153,26 +180,37 @@ pub(crate) struct Entries {
     failed: FailFlag,
     /// Accesses until the page that was loaded last is counted for certain.
     uncounted: usize,
+    /// Values are not put together.
+    keys_only: bool,
 }
 
 impl Entries {
+    /// An entry with its whole value; `None` when its record was removed meanwhile.
     fn checked(
         &mut self,
         entry: sled::Result<(IVec, IVec)>,
         began_at: Instant,
-    ) -> sled::Result<(IVec, IVec)> {
+    ) -> Option<sled::Result<(IVec, IVec)>> {
         if began_at.elapsed() > IN_MEMORY_MAX {
             self.uncounted = ACCESSES_MAX;
         }
-        if let Ok((key, value)) = &entry {
-            let accesses = accesses(value.len()).min(self.uncounted);
-            access(&self.tree, key, accesses);
-            self.uncounted -= accesses;
-        }
-        self.failed.check().and(entry)
+        let entry = match entry {
+            Ok((key, value)) => {
+                let accesses = accesses(value.len()).min(self.uncounted);
+                access(&self.tree, &key, accesses);
+                self.uncounted -= accesses;
+                match Stub::of(&value).filter(|_| !self.keys_only) {
+                    Some(stub) => whole(&self.tree, &key, stub).transpose()?.map(|value| (key, value)),
+                    None => Ok((key, value)),
+                }
+            }
+            error => error,
+        };
+        Some(self.failed.check().and(entry))
     }
 
-    pub(crate) fn keys(self) -> impl DoubleEndedIterator<Item = sled::Result<IVec>> {
+    pub(crate) fn keys(mut self) -> impl DoubleEndedIterator<Item = sled::Result<IVec>> {
+        self.keys_only = true;
         self.map(|entry| entry.map(|(key, _)| key))
     }
 }
@@ -181,16 +219,24 @@ impl Iterator for Entries {
     type Item = sled::Result<(IVec, IVec)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let began_at = Instant::now();
-        let entry = self.inner.next()?;
-        Some(self.checked(entry, began_at))
+        loop {
+            let began_at = Instant::now();
+            let entry = self.inner.next()?;
+            if let Some(entry) = self.checked(entry, began_at) {
+                return Some(entry);
+            }
+        }
     }
 }
 
 impl DoubleEndedIterator for Entries {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let began_at = Instant::now();
-        let entry = self.inner.next_back()?;
-        Some(self.checked(entry, began_at))
+        loop {
+            let began_at = Instant::now();
+            let entry = self.inner.next_back()?;
+            if let Some(entry) = self.checked(entry, began_at) {
+                return Some(entry);
+            }
+        }
     }
 }

@@ -4,20 +4,18 @@
 //! writes of the running change can be rolled back without those of the changes before it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Bound;
 
-use sled::{Batch, IVec};
+use sled::IVec;
 
 use crate::StoreError;
 use crate::engine::sled::error;
-use crate::engine::sled::folder::RECORD_BYTES_MAX;
+use crate::engine::sled::folder::{KEY_BYTES_MAX, RECORD_BYTES_MAX};
+use crate::engine::sled::parts::Writes;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode, encode_u64};
 use crate::engine::sled::tree::{BYTES_PER_ACCESS, Tree};
 use crate::types::UserId;
-
-/// `None` in the overlay is a removal.
-type Overlay = BTreeMap<IVec, Option<IVec>>;
 
 /// A room's newest message: number and sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,23 +81,30 @@ pub(crate) struct Txn {
     recent: RefCell<Recent>,
     /// Flags that the tree does not hold, as far as they were asked for.
     unset: RefCell<Vec<&'static [u8]>>,
-    overlay: Overlay,
+    overlay: Writes,
     /// Previous overlay values of the keys that the running change wrote, oldest first.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
     /// Newest messages of recently written rooms; a scan finds the others.
     newest: HashMap<u64, Newest>,
-    /// Bytes of a record of the running change that exceeds the limit.
-    oversized: Option<usize>,
+    /// A record or a key of the running change that is too long.
+    oversized: Option<Oversized>,
     /// The writes since an export began, while one runs.
     capture: Option<Capture>,
     /// Keys and lengths of the last batch's records that the engine must be made to count.
     long: Vec<(IVec, usize)>,
 }
 
+/// Bytes of what is too long, and how many it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Oversized {
+    pub(crate) bytes: usize,
+    pub(crate) max: usize,
+}
+
 /// The writes during an export, which make the export consistent with one moment.
 #[derive(Default)]
 pub(crate) struct Capture {
-    writes: Overlay,
+    writes: Writes,
     bytes: usize,
 }
 
@@ -114,7 +119,7 @@ impl Capture {
         self.bytes += key.len() + value.map_or(0, |value| value.len());
         self.writes.insert(key.clone(), value.cloned());
         if self.bytes > CAPTURE_BYTES_MAX {
-            self.writes = Overlay::new();
+            self.writes = Writes::new();
         }
     }
 
@@ -130,7 +135,7 @@ impl Txn {
             tree,
             recent: RefCell::default(),
             unset: RefCell::default(),
-            overlay: Overlay::new(),
+            overlay: Writes::new(),
             undo: Vec::new(),
             newest: HashMap::new(),
             oversized: None,
@@ -174,11 +179,13 @@ impl Txn {
         Ok(value)
     }
 
-    /// A record above [`RECORD_BYTES_MAX`] fails the running change when it ends (see [`Txn::take_oversized`]).
+    /// A record above [`RECORD_BYTES_MAX`], or a key above [`KEY_BYTES_MAX`], fails the running change when it ends
+    /// (see [`Txn::take_oversized`]).
     pub(crate) fn put(&mut self, key: IVec, value: IVec) {
-        let bytes = key.len() + value.len();
-        if bytes > RECORD_BYTES_MAX {
-            self.oversized = Some(bytes);
+        for (bytes, max) in [(key.len() + value.len(), RECORD_BYTES_MAX), (key.len(), KEY_BYTES_MAX)] {
+            if bytes > max {
+                self.oversized = Some(Oversized { bytes, max });
+            }
         }
         self.write(key, Some(value));
     }
@@ -331,8 +338,8 @@ impl Txn {
         self.newest.insert(room, newest);
     }
 
-    /// Bytes of a record of the running change that exceeds the limit.
-    pub(crate) fn take_oversized(&mut self) -> Option<usize> {
+    /// What is too long in the running change.
+    pub(crate) fn take_oversized(&mut self) -> Option<Oversized> {
         self.oversized.take()
     }
 
@@ -358,29 +365,24 @@ impl Txn {
     }
 
     /// Returns everything written and clears it; `None` when nothing was written.
-    pub(crate) fn take_batch(&mut self) -> Option<Batch> {
+    pub(crate) fn take_writes(&mut self) -> Option<Writes> {
         if self.overlay.is_empty() {
             return None;
         }
-        let mut batch = Batch::default();
         let (recent, unset) = (self.recent.get_mut(), self.unset.get_mut());
-        for (key, value) in std::mem::take(&mut self.overlay) {
-            recent.written(&key, value.as_ref());
+        for (key, value) in &self.overlay {
+            recent.written(key, value.as_ref());
             unset.retain(|flag| key != *flag);
             if let Some(capture) = &mut self.capture {
-                capture.add(&key, value.as_ref());
+                capture.add(key, value.as_ref());
             }
-            match value {
-                Some(value) => {
-                    if value.len() >= BYTES_PER_ACCESS {
-                        self.long.push((key.clone(), value.len()));
-                    }
-                    batch.insert(key, value);
-                }
-                None => batch.remove(key),
+            if let Some(value) = value
+                && value.len() >= BYTES_PER_ACCESS
+            {
+                self.long.push((key.clone(), value.len()));
             }
         }
-        Some(batch)
+        Some(std::mem::take(&mut self.overlay))
     }
 
     /// Makes the engine count the long records of the batch that was written (see [`Tree::count`]).
@@ -399,6 +401,7 @@ impl Txn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sled::parts::Splitter;
     use crate::engine::sled::tree::FailFlag;
 
     fn txn(stored: &[&str]) -> Txn {
@@ -407,6 +410,11 @@ mod tests {
             db.insert(key, "stored").unwrap();
         }
         Txn::new(Tree::new((*db).clone(), FailFlag::default()))
+    }
+
+    fn write(tree: &sled::Tree, txn: &mut Txn) {
+        let writes = txn.take_writes().expect("something was written");
+        tree.apply_batch(Splitter::new(tree.clone()).unwrap().batch(writes).unwrap()).unwrap();
     }
 
     fn scanned(txn: &Txn, prefix: &str, limit: usize) -> Vec<String> {
@@ -465,12 +473,12 @@ mod tests {
         assert!(!txn.has_flag(flag).unwrap(), "taken back");
         txn.put(flag.into(), IVec::default());
         txn.keep();
-        db.apply_batch(txn.take_batch().unwrap()).unwrap();
+        write(&db, &mut txn);
         assert!(txn.has_flag(flag).unwrap(), "written");
         txn.delete(flag.into());
         assert!(!txn.has_flag(flag).unwrap());
         txn.keep();
-        db.apply_batch(txn.take_batch().unwrap()).unwrap();
+        write(&db, &mut txn);
         assert!(!txn.has_flag(flag).unwrap());
     }
 
@@ -492,7 +500,7 @@ mod tests {
         let mut txn = txn(&[]);
         txn.put("k".into(), "v".into());
         txn.undo();
-        assert!(txn.take_batch().is_none());
+        assert!(txn.take_writes().is_none());
     }
 
     #[test]
@@ -501,10 +509,7 @@ mod tests {
         let read = |txn: &Txn, key: &str| {
             txn.get(key.as_bytes()).unwrap().map(|value| String::from_utf8(value.to_vec()).unwrap())
         };
-        let write = |txn: &mut Txn| {
-            let batch = txn.take_batch().expect("something was written");
-            txn.tree.engine().apply_batch(batch).unwrap();
-        };
+        let write = |txn: &mut Txn| write(&txn.tree.engine().clone(), txn);
         assert_eq!(read(&txn, "a").as_deref(), Some("stored"));
         txn.put("a".into(), "second".into());
         txn.keep();

@@ -53,7 +53,7 @@ fn engine_of(store: TestStore) -> (sled::Db, TempDir) {
 
 fn records(store: TestStore) -> Records {
     let (engine, _folder) = engine_of(store);
-    engine.iter().map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
+    records_in(&engine).into_iter().collect()
 }
 
 /// Opens a store whose records were changed.

@@ -470,8 +470,7 @@ async fn a_power_cut_while_converting_loses_nothing() {
     let now = open_engine(&root.join("db"));
     let older = sled::Config::new().path(folder.path().join("older")).segment_size(SEGMENT_BYTES_BEFORE);
     let older = older.open().unwrap();
-    for entry in now.iter() {
-        let (key, value) = entry.unwrap();
+    for (key, value) in records_in(&now) {
         if key != b"mcommit" {
             older.insert(key, value).unwrap();
         }

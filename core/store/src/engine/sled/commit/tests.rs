@@ -3,6 +3,8 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::engine::sled::error::engine_io;
+use crate::engine::sled::parts::Splitter;
 use crate::engine::sled::tree::{FailFlag, Tree};
 use crate::space::tests::scripted;
 
@@ -23,12 +25,13 @@ fn gated(batch_max: usize, queue_max: usize) -> Gated {
     let (start, started) = mpsc::channel();
     let (verdict, next) = mpsc::channel();
     let target = tree.clone();
-    let sink: Sink = Box::new(move |batch| {
+    let mut splitter = Splitter::new(tree.clone()).unwrap();
+    let sink: Sink = Box::new(move |writes| {
         // The test may end first.
         let _ = start.send(());
         match next.recv().unwrap_or(None) {
             Some(error) => Err(io::Error::other(error)),
-            None => target.apply_batch(batch).map_err(|error| io::Error::other(error.to_string())),
+            None => target.apply_batch(splitter.batch(writes)?).map_err(engine_io),
         }
     });
     let txn = Txn::new(Tree::new(tree.clone(), FailFlag::default()));
