@@ -168,7 +168,7 @@ fn is_key_kind(text: &str) -> bool {
 }
 
 /// Whether a text is an address with a user, or a list of pairs with a password, as `store.url` and `bus.url` may be.
-fn has_credentials(text: &str) -> bool {
+pub(crate) fn has_credentials(text: &str) -> bool {
     let authority = text.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
     authority.is_some_and(|authority| authority.contains('@')) || text.contains("password=")
 }
@@ -178,7 +178,8 @@ fn in_settings(path: &[String]) -> bool {
         && path.get(2).is_some_and(|third| third == "settings")
 }
 
-fn has_secret_name(path: &[String]) -> bool {
+/// Whether a name of a path is one of secrets.
+pub(crate) fn has_secret_name(path: &[String]) -> bool {
     path.iter().any(|name| {
         SECRET_NAMES.contains(&name.as_str()) || SECRET_PARTS.iter().any(|part| name.contains(part))
     })

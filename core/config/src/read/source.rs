@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Problem, document};
+use crate::shown;
 
 /// The text of a configuration file, kept to find the line of a key.
 pub struct Source {
@@ -18,8 +19,13 @@ impl Source {
         self.text.as_bytes() == bytes
     }
 
-    /// Builds a problem at a dotted key. A key that is not in the file gets the line of its nearest existing table.
+    /// Builds a problem at a dotted key. A key that is not in the file gets the line of its nearest existing table. An
+    /// address that holds a user or a password is not repeated.
     pub fn problem(&self, key: &str, found: Option<String>, message: impl Into<String>) -> Problem {
+        let found = found.map(|found| match shown::has_credentials(&found) {
+            true => "an address with a user or a password".to_owned(),
+            false => found,
+        });
         Problem {
             file: self.path.clone(),
             line: self.line_of_key(key),

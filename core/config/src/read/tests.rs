@@ -266,3 +266,50 @@ fn a_rule_of_the_domain_is_refused_at_its_key() {
     let found = problems(&format!("[auth]\notp_text = \"{} {{code}}\"\n", "x".repeat(301)));
     assert_eq!(found, ["config.toml:2: auth.otp_text = 308 characters: must have at most 300 characters"]);
 }
+
+#[test]
+fn a_mistake_that_hides_a_secret_does_not_show_it() {
+    let secrets = ["S3CRET", "aS3CRETPW"];
+    // Each is wrong in its own way: a missing quote, a misspelt key, the wrong table, the wrong type, a missing `=`.
+    for text in [
+        "[store]\nurl = \"postgres://app:S3CRET@db.example/shop\n",
+        "[store]\nulr = \"postgres://app:S3CRET@db.example/shop\"\n",
+        "[store]\nurl = [\"host=db password=S3CRET\"]\n",
+        "[store]\nurl = [\"S3CRET\"]\n",
+        "[store]\nurl postgres://app:S3CRET@db.example/shop?sslmode=require\n",
+        "[bus]\nurl = \"redis://app:S3CRET@bus.example\" oops\n",
+        "[bus]\nurl = {S3CRET = 1}\n",
+        "url = \"redis://app:S3CRET@bus.example\"\n",
+        "[files.s3]\nsecret_kye = \"S3CRET\"\n",
+        "[files.s3]\nsecret_key = S3CRET\n",
+        "[files.s3]\naccess_key = [\"S3CRET\"]\n",
+        "[files]\nstore = \"s3\"\n[files.s3]\nendpoint = \"http://u:S3CRET@127.0.0.1:9000\"\nbucket = \"b\"\n",
+        "[auth]\nlegacy_secret = \"S3CRET\n",
+        "[auth]\nlegacy_secert = \"S3CRET\"\n",
+        "[auth]\nlegacy_secret S3CRET=\n",
+        "[auth]\ntoken_key = \"S3CRET\n",
+        "[auth]\ntokenkey = \"S3CRET\"\n",
+        "[sms]\napi_key = \"S3CRET\"\n",
+        "[payments]\nmerchant = S3CRET\n",
+        "[sms]\nservice = “http://u:S3CRET@host/”\n",
+        "[webhooks.endpoints.SHOP]\nurl = \"https://user:S3CRET@shop.example/hooks\"\nsecret = { env = \"X\" }\n",
+        "[webhooks.endpoints.SHOP]\nsecert = \"S3CRET\"\n",
+        "[providers.ONE]\nsettings = { api_key = \"S3CRET\" }\n",
+    ] {
+        let found = problems(text);
+        assert!(!found.is_empty(), "{text}");
+        for problem in &found {
+            assert!(!secrets.iter().any(|secret| problem.contains(secret)), "{text}: {problem}");
+            assert!(problem.starts_with("config.toml:"), "{problem}");
+        }
+    }
+    // What holds none is shown, with its cure.
+    for (text, shown) in [
+        ("[server]\nbody_bytes_max = \"1024\"\n", "server.body_bytes_max = \"1024\""),
+        ("[server]\nbody_bytes_max = 10 MiB\n", "server.body_bytes_max = 10 MiB"),
+        ("[server]\ntrusted_proxies = \"10.0.0.1\"\n", "write [\"10.0.0.1\"]"),
+        ("[auth]\npassword_login = True\n", "True"),
+    ] {
+        assert!(problems(text)[0].contains(shown), "{:?}", problems(text));
+    }
+}

@@ -107,6 +107,13 @@ fn sections_with(name: &str) -> Vec<String> {
     sections.iter().filter(|(_, keys)| has(keys)).map(|(section, _)| format!("[{section}]")).collect()
 }
 
+/// Whether the file has a key of this path, and the key has a value by default.
+pub(super) fn is_key(path: &[String]) -> bool {
+    let Ok(all) = toml::Value::try_from(Config::default()) else { return false };
+    let found = path.iter().try_fold(&all, |table, name| table.as_table()?.get(name));
+    found.is_some_and(|value| !value.is_table())
+}
+
 /// Sorts by edit distance, nearest first.
 fn by_distance<'a>(name: &str, names: &[&'a str]) -> Vec<&'a str> {
     let mut names = names.to_vec();
