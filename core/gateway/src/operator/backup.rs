@@ -158,7 +158,10 @@ fn gather(mut staged: File, mut manifest: Manifest, data: &Path, part: &Path) ->
     Ok(manifest.entries.len() as u64 - 1)
 }
 
-/// Copies a folder, except some names at its top. Follows no link but that to a shared folder of uploads.
+/// Copies a folder, except some names at its top. Follows links to files, and those of the two folders that may be
+/// links: the plugins and the uploads. Another link to a folder could lead anywhere, this folder included.
+///
+/// Errors: a link to a folder where files would be missing from the backup, besides those of the disk.
 fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> Result<(), String> {
     for entry in fs::read_dir(from).map_err(|error| at(from, &error))? {
         let entry = entry.map_err(|error| at(from, &error))?;
@@ -173,11 +176,26 @@ fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> R
             continue;
         }
         let target = to.join(&name);
-        let mut kind = entry.file_type().map_err(|error| at(&source, &error))?;
-        if is_top && name == UPLOADS && kind.is_symlink() {
-            kind = fs::metadata(&source).map_err(|error| at(&source, &error))?.file_type();
-        }
+        let is_link = entry.file_type().map_err(|error| at(&source, &error))?.is_symlink();
+        let kind = match fs::metadata(&source) {
+            Ok(found) => found.file_type(),
+            // Deleted after the folder was listed, or a link to nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(at(&source, &error)),
+        };
+        let may_be_link = is_top && [UPLOADS, plugins::PLUGINS_DIR].contains(&name.as_str());
         let path = if is_top { name } else { format!("{below}/{name}") };
+        if kind.is_dir() && is_link && !may_be_link {
+            // Beside the plugins, such a link is how a mounted volume turns; nothing is loaded from below it.
+            if below == plugins::PLUGINS_DIR {
+                continue;
+            }
+            let place = source.display();
+            return Err(format!(
+                "{place}: is a link to a folder, which a backup follows at data/plugins and data/uploads only; move it out \
+                 of the data folder, or put the folder itself there"
+            ));
+        }
         if kind.is_dir() {
             private::make_dir(&target).map_err(|error| at(&target, &error))?;
             gather_dir(&source, &target, &path, manifest)?;
@@ -427,6 +445,38 @@ mod tests {
         assert!(!again.join("plugins/extra.wasm").exists() && !again.join("cache").exists());
         let store = Store::open(again.join(STORE_DIR), StoreOptions::default()).expect("a store");
         assert_eq!(store.probe_get(b"k").await.expect("read").expect("there"), b"v");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_stands_elsewhere_behind_a_link_is_in_the_backup() {
+        use std::os::unix::fs::symlink;
+        let (dir, _) = backed_up().await;
+        let (data, elsewhere) = (dir.path().join("data"), dir.path().join("elsewhere"));
+        fs::create_dir_all(elsewhere.join("..1")).expect("folders");
+        fs::write(elsewhere.join("..1/l.wasm"), "linked").expect("a file");
+        fs::rename(data.join("plugins/p.wasm"), elsewhere.join("p.wasm")).expect("moved");
+        fs::rename(data.join("master.key"), elsewhere.join("master.key")).expect("moved");
+        // The file, the key, the folder, and what a mounted volume has: a link through a link.
+        symlink("..1", elsewhere.join("..data")).expect("a link");
+        symlink("..data/l.wasm", elsewhere.join("l.wasm")).expect("a link");
+        symlink("nowhere", elsewhere.join("gone.wasm")).expect("a link");
+        fs::remove_dir(data.join("plugins")).expect("removed");
+        symlink(&elsewhere, data.join("plugins")).expect("a link");
+        symlink(elsewhere.join("master.key"), data.join("master.key")).expect("a link");
+        let store = Store::open(data.join(STORE_DIR), StoreOptions::default()).expect("a store");
+        let kept = || Kept { data_dir: &data, bucket: None };
+        let backup = dir.path().join("second");
+        write(&store, kept(), &backup).await.expect("a backup");
+        for (file, content) in [("plugins/p.wasm", "wasm"), ("plugins/l.wasm", "linked"), ("master.key", KEY)]
+        {
+            assert_eq!(fs::read(backup.join(file)).expect(file), content.as_bytes(), "{file}");
+        }
+        verify(&backup).expect("whole");
+        symlink(&elsewhere, data.join("uploads/aa/more")).expect("a link");
+        let refused = write(&store, kept(), &dir.path().join("third")).await.expect_err("files are missing");
+        assert!(refused.contains("uploads/aa/more: is a link to a folder"), "{refused}");
+        assert!(!dir.path().join("third").exists());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
