@@ -2,7 +2,7 @@
 //!
 //! The circuit opens after repeated failures of the provider (not of a message), so that no message waits for a
 //! provider that is down. Later one message probes it (half open). Its result closes the circuit or opens it again,
-//! each time for twice as long. Invariants: a message that the gate refuses was not sent to the provider; a gate
+//! each time for twice as long. A provider that says how long it wants to be left alone opens it for that time at once. Invariants: a message that the gate refuses was not sent to the provider; a gate
 //! survives reloads, and a change of the provider's component, settings or grants half-opens its circuit.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,8 @@ use crate::{Range, Timestamp};
 
 /// How long a message waits for a free place before the gate is busy.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time that a provider is left alone because it said so. A wrong or hostile number would switch it off.
+const TOLD_MAX: Duration = Duration::from_secs(15 * 60);
 /// Limit on the growth of the open time, as a multiple of its first duration.
 const OPEN_GROWTH_MAX: u32 = 8;
 
@@ -296,6 +298,10 @@ impl Pass {
                     state.open_until = Some(now.plus(state.rules.open_for * growth));
                     state.opened = (state.opened + 1).min(OPEN_GROWTH_MAX);
                 }
+                if let Err(SmsError::Throttled(Some(wait))) = result {
+                    let until = now.plus((*wait).min(TOLD_MAX));
+                    state.open_until = state.open_until.max(Some(until));
+                }
             }
             Verdict::SaysNothing => {}
         }
@@ -380,6 +386,23 @@ mod tests {
         gate.try_again();
         gate.enter(at(2)).await.expect("one may try").end(&BAD_NUMBER(), at(2));
         assert_eq!(gate.circuit(at(2)), Circuit::Closed);
+    }
+
+    #[tokio::test]
+    async fn a_provider_is_left_alone_for_as_long_as_it_says() {
+        let gate = gate(GateRules::default());
+        let throttle = async |secs: u64, now: Timestamp| {
+            let told = Err(SmsError::Throttled(Some(Duration::from_secs(secs))));
+            gate.enter(now).await.expect("let through").end(&told, now);
+        };
+        throttle(60, at(0)).await;
+        assert_eq!((gate.circuit(at(59)), gate.circuit(at(60))), (Circuit::Open, Circuit::HalfOpen));
+        assert_eq!(gate.enter(at(59)).await.unwrap_err(), SmsError::CircuitOpen);
+        gate.enter(at(60)).await.expect("one may try").end(&BAD_NUMBER(), at(60));
+        assert_eq!(gate.circuit(at(60)), Circuit::Closed);
+        // At most a quarter of an hour, whatever it says.
+        throttle(u64::from(u32::MAX), at(100)).await;
+        assert_eq!((gate.circuit(at(999)), gate.circuit(at(1000))), (Circuit::Open, Circuit::HalfOpen));
     }
 
     #[tokio::test]
