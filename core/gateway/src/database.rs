@@ -1,5 +1,6 @@
 //! Opening the store: the only place that chooses its engine.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use chelseru_store::{Opening, Store, StoreError, StoreOptions};
 
 use crate::config::{self, Config, Loaded, StorePlace};
 use crate::operator::backup::RESTORING;
+use crate::owner;
 
 /// How long a command waits for a gateway that ends; one that runs is asked instead.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
@@ -45,7 +47,7 @@ impl Early {
     /// Opens the store, and creates a missing one.
     pub(crate) async fn open(self, place: &StorePlace, data_dir: &Path) -> Result<Store, StoreError> {
         match self.opening {
-            Some(opening) => opening.finish(),
+            Some(opening) => opening.finish().map_err(|error| with_owner(error, data_dir)),
             None => open_with(place, data_dir, self.options).await,
         }
     }
@@ -70,7 +72,10 @@ async fn open_with(place: &StorePlace, data_dir: &Path, options: StoreOptions) -
         return Err(StoreError::Database { reason });
     }
     match place {
-        StorePlace::Folder => Store::open(data_dir.join(config::STORE_DIR), options),
+        StorePlace::Folder => {
+            let opened = Store::open(data_dir.join(config::STORE_DIR), options);
+            opened.map_err(|error| with_owner(error, data_dir))
+        }
         StorePlace::Postgres { url, connections_max } => {
             let files_folder = Some(data_dir.to_owned());
             let connections_max = *connections_max as usize;
@@ -79,8 +84,20 @@ async fn open_with(place: &StorePlace, data_dir: &Path, options: StoreOptions) -
     }
 }
 
-/// [`open`] for a command.
+/// Says whose file it is that could not be opened.
+fn with_owner(error: StoreError, data_dir: &Path) -> StoreError {
+    match error {
+        StoreError::Open { path, source } if source.kind() == ErrorKind::PermissionDenied => {
+            let source = std::io::Error::new(source.kind(), format!("{source}{}", owner::whose(data_dir)));
+            StoreError::Open { path, source }
+        }
+        other => other,
+    }
+}
+
+/// Opens the store for a command.
 pub(crate) async fn open_for_command(loaded: &Loaded, data_dir: &Path) -> Result<Store, Refused> {
+    owner::refuse_root(data_dir).map_err(Refused::Other)?;
     let place = loaded.store_place().map_err(|problems| Refused::Other(problems.to_string()))?;
     let options = StoreOptions { lock_wait: LOCK_WAIT, ..options(&loaded.config) };
     open_with(&place, data_dir, options).await.map_err(|error| match error.is_in_use() {

@@ -20,7 +20,7 @@ use crate::generation::Shared;
 use crate::logging::LogHandle;
 use crate::nodes::Nodes;
 use crate::operator::metrics::Metrics;
-use crate::{keys, private};
+use crate::{keys, owner, private};
 
 /// The parts needed to prepare a candidate.
 pub(crate) struct Ground {
@@ -40,6 +40,7 @@ impl Ground {
     /// Errors: a text for the operator.
     pub(crate) fn open(config: &Config, config_file: &Path, compiler: Compiler) -> Result<Ground, String> {
         let data_dir = config::data_dir(config, config_file);
+        owner::refuse_root(&data_dir)?;
         let made = |path: &Path, result: std::io::Result<()>| {
             result.map_err(|error| format!("{}: cannot be created: {error}", path.display()))
         };
@@ -60,6 +61,7 @@ impl Ground {
     /// Errors: a text for the operator.
     pub(crate) fn look(config: &Config, config_file: &Path, compiler: Compiler) -> Result<Ground, String> {
         let data_dir = config::data_dir(config, config_file);
+        owner::refuse_root(&data_dir)?;
         let key = keys::read(&data_dir)?.unwrap_or(MasterKey::from_bytes([0; 32]));
         let registry = plugins::registry(config, &data_dir, compiler)?;
         Ok(Ground::new(config, data_dir, registry, key, false))

@@ -34,6 +34,7 @@ mod upkeep;
 mod door;
 mod edits;
 mod import;
+mod owner;
 mod private;
 
 pub use chelseru_http as http;

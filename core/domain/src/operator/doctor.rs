@@ -63,11 +63,11 @@ checks! {
     Callbacks = "callbacks", "Set `server.public_url`, or `payment.callback_url`.";
     OpenFiles = "open_files", "Raise the limit (`ulimit -n`, `LimitNOFILE=`), or lower the named keys.";
     /// The place of uploaded files.
-    Files = "files", "Correct [files.s3], or bring the bucket back; until then files answer 503.";
+    Files = "files", "Free the disk of data/uploads, or correct [files.s3] and bring the bucket back; until then files answer 503.";
     /// The wall clock: codes, sessions and signatures depend on it.
     Clock = "clock", "Synchronise the machine's clock (`timedatectl set-ntp true`).";
     /// Who may read the key and the store.
-    Permissions = "permissions", "Run `chmod -R go= FOLDER` on the named path.";
+    Permissions = "permissions", "Run `chmod -R go= FOLDER` on the named path, or give it back to the gateway's user (`chown -R`).";
     Keys = "keys", "Keep a copy of the key with the backups; without it a copy of the store is useless.";
     Webhooks = "webhooks", "Replay the dead events once their endpoint answers, and resume paused endpoints.";
     Money = "money", "Decide the named reversals on the payments page.";
@@ -119,6 +119,7 @@ phrases! {
     PlaceFails = "{}";
     PermissionsWell = "only the owner reads the data folder";
     PermissionsOpen = "{} is open to others (mode {})";
+    PermissionsForeign = "{} belongs to user {} and not to the gateway's";
     KeyThere = "the key is in the data folder";
     KeyMissing = "the key cannot be read: {}";
     ClockWell = "not behind the newest record";

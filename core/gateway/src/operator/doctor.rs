@@ -17,7 +17,7 @@ use chelseru_store::{DiskRoom, StoreError};
 use super::{backup, store_watch};
 use crate::app::App;
 use crate::config::{Config, Loaded, S3};
-use crate::{keys, machine};
+use crate::{keys, machine, owner};
 
 /// A backup that is older than this is reported.
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -183,8 +183,12 @@ fn providers(app: &App) -> Finding {
 
 /// Who else may read what the owner's folder holds.
 fn permissions(data_dir: &Path) -> Finding {
-    let open = open_to_others(data_dir);
-    finding(Check::Permissions, open, State::Bad, Phrase::PermissionsWell)
+    let foreign = || {
+        let (path, owner) = owner::foreign(data_dir)?;
+        Some(Found::of(Phrase::PermissionsForeign, [path.display().to_string(), owner.to_string()]))
+    };
+    let found = open_to_others(data_dir).or_else(foreign);
+    finding(Check::Permissions, found, State::Bad, Phrase::PermissionsWell)
 }
 
 #[cfg(unix)]

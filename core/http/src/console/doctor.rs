@@ -90,6 +90,7 @@ fn persian(phrase: Phrase) -> &'static str {
         Phrase::PlaceFails => "جای فایل‌ها کار نمی‌کند: {}",
         Phrase::PermissionsWell => "تنها صاحب پوشهٔ داده آن را می‌خواند",
         Phrase::PermissionsOpen => "{} برای دیگران باز است (حالت {})",
+        Phrase::PermissionsForeign => "{} از آن کاربر {} است و نه کاربر درگاه",
         Phrase::KeyThere => "کلید در پوشهٔ داده است",
         Phrase::KeyMissing => "کلید خوانده نمی‌شود: {}",
         Phrase::ClockWell => "ساعت از تازه‌ترین ثبت عقب نیست",

@@ -470,9 +470,10 @@ words! {
     cure_files: "سقف پرونده‌های باز (LimitNOFILE) را بالا ببرید یا کلیدهای نام‌برده را کم کنید.",
         "Raise the limit of open files (LimitNOFILE), or lower the named keys.";
     cure_clock: "ساعت دستگاه را با NTP هماهنگ کنید.", "Synchronise the machine's clock by NTP.";
-    cure_permissions: "روی مسیر نام‌برده chmod -R go= اجرا کنید.", "Run chmod -R go= on the named path.";
-    cure_uploads: "بخش [files.s3] را درست کنید یا باکت را برگردانید؛ تا آن زمان فایل‌ها با ۵۰۳ پاسخ داده می‌شوند.",
-        "Correct [files.s3], or bring the bucket back; until then files answer 503.";
+    cure_permissions: "روی مسیر نام‌برده chmod -R go= اجرا کنید، یا با chown -R آن را به کاربر درگاه برگردانید.",
+        "Run chmod -R go= on the named path, or give it back to the gateway's user (chown -R).";
+    cure_uploads: "دیسک data/uploads را خالی کنید، یا بخش [files.s3] را درست کنید و باکت را برگردانید؛ تا آن زمان فایل‌ها با ۵۰۳ پاسخ داده می‌شوند.",
+        "Free the disk of data/uploads, or correct [files.s3] and bring the bucket back; until then files answer 503.";
     cure_keys: "رونوشتی از کلید را کنار پشتیبان‌ها نگه دارید.", "Keep a copy of the key with the backups.";
     cure_webhooks: "وقتی گیرنده پاسخ داد رویدادهای مرده را دوباره بفرستید و گیرنده‌های نگه‌داشته را ادامه دهید.",
         "Replay the dead events once their endpoint answers, and resume paused endpoints.";
