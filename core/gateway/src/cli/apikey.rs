@@ -34,7 +34,7 @@ pub(crate) async fn create(
         }
         Way::Gateway(gateway) => gateway.ask(Method::POST, "/operator/apikeys/", Some(wanted)).await?,
     };
-    println!("{}", made["token"].as_str().unwrap_or_default());
+    say!("{}", made["token"].as_str().unwrap_or_default());
     eprintln!(
         "API key {} for {scope}. It is not shown again; send it as: Authorization: Api-Key TOKEN",
         made["id"]
@@ -55,10 +55,10 @@ pub(crate) async fn list(config_file: &Path, as_json: bool) -> Result<(), String
         }
     };
     if as_json {
-        println!("{:#}", Value::Array(keys));
+        say!("{:#}", Value::Array(keys));
         return Ok(());
     }
-    println!("ID  SCOPE  DAILY CAP  CREATED  REVOKED  NAME");
+    say!("ID  SCOPE  DAILY CAP  CREATED  REVOKED  NAME");
     for key in &keys {
         let text = |name: &str| match &key[name] {
             Value::Null => "-".to_owned(),
@@ -66,7 +66,7 @@ pub(crate) async fn list(config_file: &Path, as_json: bool) -> Result<(), String
             other => other.to_string(),
         };
         let cells = ["id", "scope", "daily_cap", "created_at", "revoked_at", "name"].map(text);
-        println!("{}", cells.join("  "));
+        say!("{}", cells.join("  "));
     }
     Ok(())
 }

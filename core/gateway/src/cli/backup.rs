@@ -51,7 +51,7 @@ pub(super) async fn backup(config_file: &Path, folder: &Path) -> Result<(), Stri
             (number("records"), number("files"))
         }
     };
-    println!("{}: {records} records, {files} files", folder.display());
+    say!("{}: {records} records, {files} files", folder.display());
     eprintln!("It holds the key and every phone number. It does not hold the configuration.");
     if let Some(bucket) = loaded.config.files.bucket() {
         eprintln!(
@@ -70,9 +70,9 @@ pub(super) async fn verify(folder: &Path) -> Result<(), String> {
     });
     let manifest = work.await.map_err(|error| error.to_string())??;
     let (files, bytes, engine) = (manifest.files(), manifest.bytes(), manifest.engine);
-    println!("{}: verified: {files} files, {} MiB, of a store on {engine}", folder.display(), bytes >> 20);
+    say!("{}: verified: {files} files, {} MiB, of a store on {engine}", folder.display(), bytes >> 20);
     if let Some(bucket) = manifest.bucket {
-        println!("uploaded files are not in it: they were in {bucket}");
+        say!("uploaded files are not in it: they were in {bucket}");
     }
     Ok(())
 }
@@ -111,7 +111,7 @@ pub(super) async fn restore(config_file: &Path, folder: &Path) -> Result<(), Str
     let event = AuditEvent::new(AuditKind::BackupRestored).subject(folder.display()).detail(copied);
     record(config_file, &store, event).await?;
     store.close();
-    println!(
+    say!(
         "{}: {} records, {} files; the ledger is verified: {} postings",
         data_dir.display(),
         copied.records,

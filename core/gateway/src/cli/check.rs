@@ -30,9 +30,9 @@ pub(crate) async fn check(config_file: &Path) -> Result<(), String> {
     for warning in report.warnings {
         eprintln!("warning: {warning}");
     }
-    println!("{}: {}", config_file.display(), if report.degraded { "degraded" } else { "ok" });
+    say!("{}: {}", config_file.display(), if report.degraded { "degraded" } else { "ok" });
     for (name, plugin) in report.providers {
-        println!("  {name}: {plugin}");
+        say!("  {name}: {plugin}");
     }
     Ok(())
 }

@@ -80,7 +80,7 @@ pub(crate) async fn test(file: &Path, settings: &[String]) -> Result<(), String>
     let bytes = std::fs::read(file).map_err(|error| format!("{shown}: {error}"))?;
     let host = super::compiler::host_for_one()?;
     let plugin = host.load(bytes, KINDS).await.map_err(|error| format!("{shown}: {error}"))?;
-    println!("ok    loads: {} {}", plugin.description().name, plugin.description().version);
+    say!("ok    loads: {} {}", plugin.description().name, plugin.description().version);
     let settings = values(&plugin, settings)?;
     let (mut failures, mut checks, mut requests) = (Vec::new(), 0, 0);
     for function in functions(&plugin) {
@@ -100,13 +100,13 @@ pub(crate) async fn test(file: &Path, settings: &[String]) -> Result<(), String>
             requests += sent;
             checks += 1;
             match judge(reply, sent, &outcome) {
-                Ok(()) => println!("ok    {}: {what}", function.name()),
+                Ok(()) => say!("ok    {}: {what}", function.name()),
                 Err(reason) => failures.push(format!("{}: {what}: {reason}", function.name())),
             }
         }
     }
     for failure in &failures {
-        println!("FAIL  {failure}");
+        say!("FAIL  {failure}");
     }
     if requests == 0 && !plugin.description().hosts.is_empty() {
         let reason = "the plugin sent no request, so nothing was tested; a setting may be missing or may not \
@@ -114,7 +114,7 @@ pub(crate) async fn test(file: &Path, settings: &[String]) -> Result<(), String>
         return Err(reason.to_owned());
     }
     if failures.is_empty() {
-        println!("{checks} checks passed");
+        say!("{checks} checks passed");
         return Ok(());
     }
     Err(format!("{} of {checks} checks failed", failures.len()))

@@ -38,13 +38,13 @@ pub(super) async fn run(config_file: &Path, json: bool) -> Result<(), String> {
     };
     for finding in &findings {
         if json {
-            println!("{finding}");
+            say!("{finding}");
             continue;
         }
         let text = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
-        println!("{:<8} {:<12} {}", text("state"), text("check"), text("what"));
+        say!("{:<8} {:<12} {}", text("state"), text("check"), text("what"));
         if text("state") != State::Well.as_str() {
-            println!("{:<8} {:<12} -> {}", "", "", text("cure"));
+            say!("{:<8} {:<12} -> {}", "", "", text("cure"));
         }
     }
     let bad = |finding: &&Value| finding["state"] == State::Bad.as_str();

@@ -138,7 +138,7 @@ async fn found(
     let mut path = format!("/operator/v1/{list}/?{}", query.finish());
     let mut left = print.limit;
     if !print.json {
-        println!("{}", line(columns, |(title, ..)| (*title).to_owned()));
+        say!("{}", line(columns, |(title, ..)| (*title).to_owned()));
     }
     loop {
         let page = gateway.ask(Method::GET, &path, None).await?;
@@ -149,8 +149,8 @@ async fn found(
             }
             left -= 1;
             match print.json {
-                true => println!("{row}"),
-                false => println!("{}", line(columns, |(_, field, _)| text(&row[*field]))),
+                true => say!("{row}"),
+                false => say!("{}", line(columns, |(_, field, _)| text(&row[*field]))),
             }
         }
         // The address of the next page has another host and the base path before this route.

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
 use super::compiler::compiler;
+use super::out;
 use crate::candidate::{Candidate, Occasion, OpenPayments};
 use crate::config::{self, Loaded};
 use crate::database::{self, Refused};
@@ -146,7 +147,7 @@ pub(super) async fn django(config_file: &Path, arguments: &Arguments) -> Result<
     for note in notes {
         eprintln!("warning: {note}");
     }
-    print!("{}", report.text());
+    out::write(format_args!("{}", report.text()));
     arguments.report.as_deref().map_or(Ok(()), |path| write(path, &report))
 }
 

@@ -30,9 +30,12 @@ pub(super) async fn verify(config_file: &Path) -> Result<(), String> {
     if let Some(difference) = report.difference {
         return Err(format!("the ledger is inconsistent: {difference}"));
     }
-    println!(
+    say!(
         "the ledger is verified: {} postings, {} accounts, {} payments, users have {} rial\nlast hash {head}",
-        report.postings, report.accounts, report.payments, report.users_total
+        report.postings,
+        report.accounts,
+        report.payments,
+        report.users_total
     );
     Ok(())
 }

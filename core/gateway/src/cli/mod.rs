@@ -4,6 +4,9 @@
 //! Exit status: 0 success, 1 failure (the reason is on standard error), 2 usage error. Results go to standard output,
 //! everything else to standard error.
 
+#[macro_use]
+mod out;
+
 mod apikey;
 mod ask;
 mod backup;
@@ -369,7 +372,7 @@ fn openapi(config: &std::path::Path, operators: bool) -> Result<(), String> {
 
     let loaded = load::load(config)?;
     let audience = if operators { Audience::Operators } else { Audience::Clients };
-    println!("{:#}", document(&loaded.config.server, audience));
+    say!("{:#}", document(&loaded.config.server, audience));
     Ok(())
 }
 

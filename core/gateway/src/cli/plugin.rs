@@ -10,9 +10,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::ask::{exchange, upload};
+use super::out;
 use crate::config::{self, Loaded};
 use crate::door::OperatorDoor;
 use crate::operator::component;
+use crate::owner;
 
 /// Time limit of a running gateway's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,14 +32,14 @@ pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
         }
     };
     if json {
-        println!("{:#}", json!({"running": running, "providers": providers}));
+        say!("{:#}", json!({"running": running, "providers": providers}));
         return Ok(());
     }
     let rows: Vec<[String; 8]> = providers.as_array().into_iter().flatten().map(row).collect();
     print_table(["NAME", "STATE", "KIND", "PLUGIN", "VERSION", "INTERFACE", "GENERATION", "BLAKE3"], &rows);
     if running {
         let rows: Vec<[String; 12]> = providers.as_array().into_iter().flatten().map(figures).collect();
-        println!();
+        say!();
         print_table(
             [
                 "NAME",
@@ -62,13 +64,13 @@ pub(crate) async fn list(config_file: &Path, json: bool) -> Result<(), String> {
             .map(|error| format!("{} {}", error["kind"].as_str().unwrap_or(""), error["count"]))
             .collect();
         if !kinds.is_empty() {
-            println!("{}: failed calls: {}", provider["name"].as_str().unwrap_or(""), kinds.join(", "));
+            say!("{}: failed calls: {}", provider["name"].as_str().unwrap_or(""), kinds.join(", "));
         }
         if let Some(credit) = credit_line(&provider["credit"]) {
-            println!("{}: credit: {credit}", provider["name"].as_str().unwrap_or(""));
+            say!("{}: credit: {credit}", provider["name"].as_str().unwrap_or(""));
         }
         if let Some(error) = provider["last_error"].as_str() {
-            println!("{}: last error: {error}", provider["name"].as_str().unwrap_or(""));
+            say!("{}: last error: {error}", provider["name"].as_str().unwrap_or(""));
         }
     }
     Ok(())
@@ -92,13 +94,14 @@ pub(crate) async fn install(
     match ask(&data_dir).await {
         Ok(status) => install_running(&data_dir, &name, &bytes, reason, &status).await,
         Err(why) => {
+            owner::refuse_root(&data_dir)?;
             eprintln!("no gateway answers ({why}); installing into the folder:");
             let host = super::compiler::host_for_one()?;
             let checked = host.load(bytes.clone(), KINDS).await;
             checked.map_err(|error| format!("{}: {error}", file.display()))?;
             let target = component::file_in(&data_dir.join(plugins::PLUGINS_DIR), &name)?;
             component::write(&target, &bytes).map_err(|error| format!("{}: {error}", target.display()))?;
-            println!("installed {}", target.display());
+            say!("installed {}", target.display());
             Ok(())
         }
     }
@@ -121,10 +124,16 @@ async fn install_running(
         let lines: Vec<&str> = said.into_iter().chain(problems).collect();
         return Err(format!("{name}: the running gateway answered {code}: {}", lines.join(" ")));
     }
-    println!("{name} serves; blake3 {}", answer["blake3"].as_str().unwrap_or("unknown"));
+    let digest = answer["blake3"].as_str().unwrap_or("unknown");
+    let entries = status["providers"].as_array().into_iter().flatten();
+    let is_used = entries.filter_map(|entry| entry["plugin"].as_str()).any(|plugin| plugin == name);
+    match is_used {
+        true => say!("{name} serves; blake3 {digest}"),
+        false => say!("{name} is installed, and no [provider] entry names it; blake3 {digest}"),
+    }
     let nodes = status["gateways"]["nodes"].as_array().map_or(1, Vec::len);
     if nodes > 1 {
-        println!("the other {} gateways take it within seconds; status/ says which have", nodes - 1);
+        say!("the other {} gateways take it within seconds; status/ says which have", nodes - 1);
     }
     Ok(())
 }
@@ -171,9 +180,9 @@ pub(crate) async fn inspect(config_file: &Path, plugin: &str, as_json: bool) -> 
     let host = super::compiler::host_for_one()?;
     let loaded = host.load(bytes, KINDS).await.map_err(|error| format!("{}: {error}", path.display()))?;
     if as_json {
-        println!("{:#}", describe_json(&loaded, size));
+        say!("{:#}", describe_json(&loaded, size));
     } else {
-        print!("{}", describe_text(&loaded, size));
+        out::write(format_args!("{}", describe_text(&loaded, size)));
     }
     Ok(())
 }
@@ -245,7 +254,7 @@ fn print_table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
     }
     let line = |cells: [&str; N]| {
         let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+        say!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
     };
     line(head);
     for row in rows {

@@ -59,7 +59,7 @@ pub(crate) fn new(
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let wasm = format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
-    println!(
+    say!(
         "\
 {folder} is a working plugin for an invented provider. Adapt src/lib.rs to yours, then run
   cargo native-test                        unit tests, in {folder}
@@ -71,7 +71,8 @@ and copy that file to data/plugins/{name}.wasm of a gateway.",
     Ok(())
 }
 
-/// Converts `my-provider` to `MyProvider`.
+/// Converts `my-provider` to `MyProvider`, and `acme` to `AcmeProvider`: without that a plugin named `error` or `setting`
+/// would have the name of a type that it imports.
 fn type_name(name: &str) -> Result<String, String> {
     let words: Vec<&str> = name.split('-').collect();
     let is_word = |word: &&str| {
@@ -84,7 +85,12 @@ fn type_name(name: &str) -> Result<String, String> {
              at most {NAME_CHARS_MAX} characters"
         ));
     }
-    Ok(words.iter().map(|word| word[..1].to_uppercase() + &word[1..]).collect())
+    let last = words.last().filter(|last| **last != "provider").map(|_| "Provider");
+    Ok(words
+        .iter()
+        .map(|word| word[..1].to_uppercase() + &word[1..])
+        .chain(last.map(str::to_owned))
+        .collect())
 }
 
 fn find_sdk(from: &Path) -> Option<PathBuf> {
@@ -126,7 +132,9 @@ mod tests {
 
     #[test]
     fn a_name_becomes_a_type_or_is_refused() {
-        assert_eq!(type_name("my-provider2").as_deref(), Ok("MyProvider2"));
+        assert_eq!(type_name("my-provider").as_deref(), Ok("MyProvider"));
+        assert_eq!(type_name("my-provider2").as_deref(), Ok("MyProvider2Provider"));
+        assert_eq!(type_name("error").as_deref(), Ok("ErrorProvider"));
         for wrong in ["", "-a", "a-", "a--b", "A", "1a", "a/b", "../x", "a_b", &"a".repeat(41)] {
             assert!(type_name(wrong).is_err(), "{wrong:?}");
         }

@@ -115,7 +115,7 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
         Arguments::Show { user, json } => {
             let user = accounts.run(UserCommand::Show { user: user.clone() }).await?;
             match json {
-                true => println!("{user:#}"),
+                true => say!("{user:#}"),
                 false => show(&user),
             }
         }
@@ -135,20 +135,20 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
         Arguments::ResetLink { user, hours, page } => {
             let made = accounts.run(UserCommand::ResetLink { user: user.clone(), hours: *hours }).await?;
             let text = |name: &str| made[name].as_str().unwrap_or("").to_owned();
-            println!("user {} can set a new password once, until {}", text("username"), text("expires_at"));
+            say!("user {} can set a new password once, until {}", text("username"), text("expires_at"));
             match page {
                 // Behind `#`, because browsers send that part to no server.
-                Some(page) => println!("link: {page}#token={}", text("token")),
-                None => println!("token: {}", text("token")),
+                Some(page) => say!("link: {page}#token={}", text("token")),
+                None => say!("token: {}", text("token")),
             }
         }
         Arguments::ConsoleLink { user } => {
             let made = accounts.run(UserCommand::ConsoleLink { user: user.clone() }).await?;
             let text = |name: &str| made[name].as_str().unwrap_or("").to_owned();
             let minutes = LINK_TTL.as_secs() / 60;
-            println!("user {} can open the console once, within {minutes} minutes", text("username"));
+            say!("user {} can open the console once, within {minutes} minutes", text("username"));
             // Opening it shows a button, so that a preview or a prefetch uses nothing up. Queries are not logged.
-            println!("link: {}?token={}", accounts.console_url(), text("token"));
+            say!("link: {}?token={}", accounts.console_url(), text("token"));
         }
         Arguments::SetRole { user, role } => {
             let command = UserCommand::SetRole { user: user.clone(), role: role.clone() };
@@ -170,7 +170,7 @@ async fn carry_out(accounts: &Accounts, arguments: &Arguments) -> Result<(), Str
 async fn list(accounts: &Accounts, json: bool) -> Result<(), String> {
     let mut after = None;
     if !json {
-        println!("{:>8}  {:<32}  {:<13}  {:<8}  RIGHTS", "ID", "USERNAME", "NUMBER", "STATE");
+        say!("{:>8}  {:<32}  {:<13}  {:<8}  RIGHTS", "ID", "USERNAME", "NUMBER", "STATE");
     }
     loop {
         let page = accounts.run(UserCommand::List { after }).await?;
@@ -178,7 +178,7 @@ async fn list(accounts: &Accounts, json: bool) -> Result<(), String> {
         let next = last["id"].as_u64();
         for user in page.as_array().into_iter().flatten() {
             if json {
-                println!("{user}");
+                say!("{user}");
                 continue;
             }
             let text = |key: &str| user[key].as_str().unwrap_or("").to_owned();
@@ -190,7 +190,7 @@ async fn list(accounts: &Accounts, json: bool) -> Result<(), String> {
                 _ => "",
             };
             let (name, number) = (text("username"), text("mobile_number"));
-            println!("{:>8}  {name:<32}  {number:<13}  {state:<8}  {rights}", user["id"]);
+            say!("{:>8}  {name:<32}  {number:<13}  {state:<8}  {rights}", user["id"]);
         }
         if next.is_none() || next == after {
             return Ok(());
@@ -202,8 +202,8 @@ async fn list(accounts: &Accounts, json: bool) -> Result<(), String> {
 fn show(user: &Value) {
     for (key, value) in user.as_object().into_iter().flatten() {
         match value {
-            Value::String(text) => println!("{key}: {text}"),
-            other => println!("{key}: {other}"),
+            Value::String(text) => say!("{key}: {text}"),
+            other => say!("{key}: {other}"),
         }
     }
 }
@@ -211,8 +211,8 @@ fn show(user: &Value) {
 fn print_done(user: &Value, what: &str, secret: Option<String>) {
     let name = user["username"].as_str().unwrap_or("");
     match secret {
-        None => println!("user {name} {what}"),
-        Some(secret) => println!("user {name} {what}\npassword: {secret}"),
+        None => say!("user {name} {what}"),
+        Some(secret) => say!("user {name} {what}\npassword: {secret}"),
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn secret() -> Result<(), String> {
     eprintln!(
         "give this to the receiver, and to the gateway as secret = {{ env = \"...\" }} in [webhooks.endpoints.NAME]:"
     );
-    println!("{secret}");
+    say!("{secret}");
     Ok(())
 }
 
@@ -42,10 +42,10 @@ pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Resul
         }
     };
     if as_json {
-        println!("{:#}", Value::Array(events));
+        say!("{:#}", Value::Array(events));
         return Ok(());
     }
-    println!("EVENT  TYPE  TIME  DELIVERIES");
+    say!("EVENT  TYPE  TIME  DELIVERIES");
     for event in &events {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let deliveries: Vec<String> = event["deliveries"]
@@ -63,7 +63,7 @@ pub(crate) async fn list(config_file: &Path, dead: bool, as_json: bool) -> Resul
             })
             .collect();
         let told = if deliveries.is_empty() { "nobody".to_owned() } else { deliveries.join("; ") };
-        println!("{}  {}  {}  {told}", text(&event["id"]), text(&event["type"]), text(&event["timestamp"]));
+        say!("{}  {}  {}  {told}", text(&event["id"]), text(&event["type"]), text(&event["timestamp"]));
     }
     Ok(())
 }
