@@ -282,6 +282,44 @@ async fn what_is_wrong_is_refused_and_the_old_one_serves_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_file_is_tried_again_when_its_cause_is_gone() {
+    let gateway = TestGateway::start("[auth]\notp_length = 6\n").await;
+    let refused = async |what: &str, reason: &str| {
+        let status = gateway.wait_for(what, |status| !status["config"]["last_error"].is_null()).await;
+        let error = status["config"]["last_error"].as_str().expect("an error").to_owned();
+        assert!(error.contains(reason), "{what}: {error}");
+    };
+    let applied = async |what: &str, length: usize| {
+        gateway.wait_for(what, |status| status["config"]["last_error"].is_null()).await;
+        assert_eq!(gateway.app.live().config.auth.otp_length as usize, length, "{what}");
+    };
+    // The plugin comes after the file that names it.
+    gateway.edit_config("[auth]\notp_length = 7\n[sms]\nservice = \"NEW\"\n[provider.NEW]\nplugin = \"later\"\n");
+    refused("a missing plugin", "later.wasm").await;
+    let plugins = gateway.plugins_dir();
+    std::fs::copy(plugins.join("sandbox-sms.wasm"), plugins.join("later.wasm")).expect("installed");
+    applied("the plugin came", 7).await;
+    // The value of a key comes, and the file is saved as it was.
+    let key = gateway.config_file().with_file_name("key");
+    gateway.edit_config("[auth]\notp_length = 8\nlegacy_secret = { file = \"key\" }\n");
+    refused("a missing value", "key cannot be read").await;
+    std::fs::write(key, "the secret of another program").expect("written");
+    let text = std::fs::read(gateway.config_file()).expect("read");
+    std::fs::write(gateway.config_file(), text).expect("saved");
+    applied("the value came", 8).await;
+    // A pipe in its place stops nobody.
+    let file = gateway.config_file().to_owned();
+    let aside = file.with_extension("aside");
+    std::fs::rename(&file, &aside).expect("moved");
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo runs").success());
+    refused("a pipe", "not a regular file").await;
+    std::fs::rename(&aside, &file).expect("moved back");
+    applied("the file came back", 8).await;
+    gateway.edit_config("[auth]\notp_length = 9\n");
+    gateway.wait_for("the next edit", |_| gateway.app.live().config.auth.otp_length == 9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edit_changes_limits_live_and_names_the_keys_that_wait() {
     let gateway = TestGateway::start("[auth]\notp_length = 6\n").await;
     assert_eq!(gateway.post("/otp/send/", json!({"mobile_number": "09120000030"})).await.status, 200);

@@ -1,5 +1,7 @@
 //! A value in the file, in the environment or in a file of its own.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::de::{Error as _, MapAccess, Unexpected, Visitor};
@@ -88,7 +90,7 @@ pub(crate) fn resolve_setting(source: &SettingSource, config_file: &Path) -> Res
         SettingSource::File { file } => {
             let base = config_file.parent().unwrap_or(Path::new(""));
             let path = base.join(file);
-            let text = std::fs::read_to_string(&path)
+            let text = read_without_waiting(&path)
                 .map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?;
             text.trim_end_matches(['\r', '\n']).to_owned()
         }
@@ -97,5 +99,46 @@ pub(crate) fn resolve_setting(source: &SettingSource, config_file: &Path) -> Res
         (SettingSource::Env { env }, true) => Err(format!("the environment variable {env} is empty")),
         (SettingSource::File { file }, true) => Err(format!("the file {} is empty", file.display())),
         _ => Ok(value),
+    }
+}
+
+/// Longest text of a file that is one value.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Reads what is there now: a pipe without a writer is empty, and nobody waits for one. A reload reads it, too.
+fn read_without_waiting(path: &Path) -> io::Result<String> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0),
+    );
+    let mut text = String::new();
+    options.open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than 1 MiB for one value"));
+    }
+    Ok(text)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_and_a_large_file_are_no_value_and_nobody_waits() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let read = |name: &str| {
+            let source = SettingSource::File { file: name.into() };
+            resolve_setting(&source, &dir.path().join("config.toml"))
+        };
+        let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status();
+        assert!(made.expect("mkfifo runs").success());
+        assert_eq!(read("pipe"), Err("the file pipe is empty".to_owned()));
+        std::fs::write(dir.path().join("key"), "value\r\n").expect("written");
+        assert_eq!(read("key"), Ok("value".to_owned()));
+        std::fs::write(dir.path().join("large"), "x".repeat(1024 * 1024 + 1)).expect("written");
+        assert!(read("large").expect_err("too large").ends_with("more than 1 MiB for one value"));
     }
 }

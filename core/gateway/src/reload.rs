@@ -10,11 +10,11 @@
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chelseru_domain::login::token::Tokens;
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
-use chelseru_plugin_host::{Change, Failure, WatchPaths, Watcher};
+use chelseru_plugin_host::{Change, Failure, Reader, WatchPaths, Watcher};
 use chelseru_store::StoreError;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ use crate::money;
 /// How long a saved file must stay unchanged before it is read, and the limit of that wait.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
 const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// How long the configuration file may take to be read, and its length.
+const READ_TIME_MAX: Duration = Duration::from_secs(2);
+const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Maximum length of a refusal's reason in the audit log. The log and the status hold all of it.
 const REASON_CHARS_MAX: usize = 300;
 
@@ -37,7 +40,24 @@ pub(crate) struct Watching {
     watcher: Watcher,
     changes: Receiver<Change>,
     due: Due,
-    config_file: PathBuf,
+    config_file: ConfigFile,
+}
+
+/// The configuration file, and how it is read while the gateway serves: what stands in its place may be a pipe, or on a
+/// file system that no longer answers.
+struct ConfigFile {
+    path: PathBuf,
+    reader: Reader,
+    /// When it was read last.
+    read_at: SystemTime,
+}
+
+impl ConfigFile {
+    /// Whether somebody saved it since it was read.
+    fn is_saved_since(&self) -> bool {
+        let saved = std::fs::metadata(&self.path).and_then(|found| found.modified());
+        saved.is_ok_and(|saved| saved > self.read_at)
+    }
 }
 
 impl Watching {
@@ -50,19 +70,21 @@ impl Watching {
         let paths = WatchPaths { dirs, files, ..WatchPaths::default() };
         let (watcher, changes) = Watcher::new(paths).map_err(|error| error.to_string())?;
         // Saved after it was read and before it was watched.
-        let edited = std::fs::read(&config_file).is_ok_and(|bytes| !read.is(&bytes));
-        let due = Due { config: edited, plugins: false };
+        let edited = config_file.is_file() && std::fs::read(&config_file).is_ok_and(|bytes| !read.is(&bytes));
+        let due = Due { config: edited, ..Due::default() };
+        let reader = Reader::new(READ_TIME_MAX);
+        let config_file = ConfigFile { path: config_file, reader, read_at: SystemTime::now() };
         Ok(Watching { watcher, changes, due, config_file })
     }
 
     /// Applies changes until `stop` is cancelled.
     pub(crate) async fn apply_all(self, app: Arc<App>, stop: CancellationToken) {
-        let Watching { watcher: _watcher, mut changes, mut due, config_file } = self;
+        let Watching { watcher: _watcher, mut changes, mut due, mut config_file } = self;
         while !stop.is_cancelled() {
             let overtake = stop.child_token();
             let mut newer = Due::default();
             let applied = {
-                let mut work = pin!(apply(&app, &config_file, due, &overtake));
+                let mut work = pin!(apply(&app, &mut config_file, due, &overtake));
                 loop {
                     tokio::select! {
                         applied = &mut work => break applied,
@@ -91,6 +113,8 @@ impl Watching {
 struct Due {
     config: bool,
     plugins: bool,
+    /// The configuration was saved again as it was.
+    same: bool,
 }
 
 impl Due {
@@ -98,11 +122,20 @@ impl Due {
         match change {
             Change::File(_) => self.config = true,
             Change::Plugins(_) => self.plugins = true,
+            Change::Same(_) => self.same = true,
         }
     }
 
     fn and(self, other: Due) -> Due {
-        Due { config: self.config || other.config, plugins: self.plugins || other.plugins }
+        Due {
+            config: self.config || other.config,
+            plugins: self.plugins || other.plugins,
+            same: self.same || other.same,
+        }
+    }
+
+    fn any(self) -> bool {
+        self.config || self.plugins || self.same
     }
 }
 
@@ -114,12 +147,15 @@ enum Applied {
 }
 
 /// Applies what is due; without anything due, waits until `overtake` is cancelled.
-async fn apply(app: &App, file: &Path, due: Due, overtake: &CancellationToken) -> Applied {
-    if !due.config && !due.plugins {
+async fn apply(app: &App, file: &mut ConfigFile, due: Due, overtake: &CancellationToken) -> Applied {
+    if !due.any() {
         overtake.cancelled().await;
     }
+    // A refused file may be accepted now: the plugin that it lacked came, or somebody who mended its cause saved it again.
+    let may_fit = due.plugins || (due.same && file.is_saved_since());
+    let again = may_fit && app.reload_status().last_error.is_some();
     // A refused configuration leaves changed plugins to be applied, so both are.
-    if due.config && apply_config(app, file, overtake).await == Applied::Overtaken {
+    if (due.config || again) && apply_config(app, file, overtake).await == Applied::Overtaken {
         return Applied::Overtaken;
     }
     if due.plugins && apply_plugins(app, overtake).await == Applied::Overtaken {
@@ -141,8 +177,10 @@ async fn unless_overtaken<T>(overtake: &CancellationToken, prepare: impl Future<
 }
 
 /// Reads the configuration file again and applies it as a whole or not at all.
-async fn apply_config(app: &App, file: &Path, overtake: &CancellationToken) -> Applied {
+async fn apply_config(app: &App, file: &mut ConfigFile, overtake: &CancellationToken) -> Applied {
     let bytes = settled(file).await;
+    file.read_at = SystemTime::now();
+    let file = &*file.path;
     let tried = bytes.as_ref().ok().map(|bytes| *blake3::hash(bytes).as_bytes());
     let tried_config = match bytes {
         Ok(bytes) => try_config(app, file, bytes, overtake).await,
@@ -236,14 +274,18 @@ fn key_events(before: &Tokens, after: &Tokens) -> Vec<AuditEvent> {
 
 /// Reads the file once it stops changing. Some editors truncate a file before they write it, and half a file may be
 /// valid. An empty file would mean the built-in defaults, which nobody intends by saving.
-async fn settled(file: &Path) -> Result<Vec<u8>, Problems> {
-    let read = || std::fs::read(file).map_err(|error| config::unreadable(file, &error));
+async fn settled(from: &ConfigFile) -> Result<Vec<u8>, Problems> {
+    let file = &*from.path;
+    let read = async || {
+        let bytes = from.reader.read(file, CONFIG_BYTES_MAX).await;
+        bytes.map_err(|error| config::unreadable(file, &error))
+    };
     let is_empty = |bytes: &[u8]| bytes.trim_ascii().is_empty();
     let until = tokio::time::Instant::now() + SETTLE_MAX;
-    let mut bytes = read();
+    let mut bytes = read().await;
     loop {
         tokio::time::sleep(SETTLE_STEP).await;
-        let again = read();
+        let again = read().await;
         if again == bytes && again.as_ref().is_ok_and(|bytes| !is_empty(bytes)) {
             return again;
         }

@@ -18,13 +18,14 @@ const HANGING_MAX: u32 = 2;
 
 /// Reads whole files. Clones share what is known of files that hang.
 #[derive(Clone)]
-pub(crate) struct Reader {
+pub struct Reader {
     time_max: Duration,
     running: Arc<Mutex<BTreeMap<PathBuf, u32>>>,
 }
 
 impl Reader {
-    pub(crate) fn new(time_max: Duration) -> Reader {
+    /// A reader whose callers wait for at most `time_max`.
+    pub fn new(time_max: Duration) -> Reader {
         Reader { time_max, running: Arc::default() }
     }
 
@@ -32,7 +33,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of [`read_regular`]; `TimedOut` when the system does not answer.
-    pub(crate) async fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    pub async fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let work = move |path: &Path| read_regular(path, bytes_max);
         self.start(path, work, move |bytes| drop(sender.send(bytes)))?;

@@ -96,6 +96,7 @@ pub use compile::{CompileLimits, Compiler, compile_main};
 pub use description::Description;
 pub use egress::{Egress, EgressOptions, HttpError, HttpRequest, HttpResponse, Method, Transport, Url};
 pub use engine::Allocation;
+pub use file::Reader;
 pub use function::{AnyFunction, Function};
 pub use grants::{Grants, HostGrant, is_public};
 pub use host::{Host, HostError, HostOptions};

@@ -2,8 +2,8 @@
 //!
 //! Whatever the system reports, the answer is the same: wait until it is quiet, look at everything that is watched,
 //! and compare contents. So a lost or doubled event, a rename over a file, a symbolic link that turns elsewhere and
-//! an overflow of the event queue need no case of their own, and a touch without a change reports nothing. A plugin
-//! that is being written is reported once, when its writer closed it or was silent for [`WatchTimes::still`]: a slow
+//! an overflow of the event queue need no case of their own, and a touch without a change is no change of a plugin; of
+//! a single file it is reported as what it is. A plugin that is being written is reported once, when its writer closed it or was silent for [`WatchTimes::still`]: a slow
 //! copy is one change. Files are watched through their folder, because an editor replaces the file itself. Contents
 //! are only read when size, time or identity changed, and only of regular files, up to `HASH_BYTES_MAX` and for
 //! `READ_TIME_MAX`; of a larger file size and time stand for the contents. A slow look every [`WatchTimes::poll`]
@@ -70,6 +70,8 @@ pub enum Change {
     Plugins(Vec<PathBuf>),
     /// A single file that is new, has other contents, or is gone.
     File(PathBuf),
+    /// A single file was saved again as it was, or touched.
+    Same(PathBuf),
 }
 
 /// Why nothing is watched.
@@ -292,13 +294,13 @@ impl Seen {
         plugins.sort();
         let mut out = Vec::new();
         let is_writing = |path: &Path| self.writers.is_writing(path, self.still);
-        let changed = compare(&mut self.plugins, &plugins, &self.reader, is_writing);
+        let (changed, _) = compare(&mut self.plugins, &plugins, &self.reader, is_writing);
         if !changed.is_empty() {
             out.push(Change::Plugins(changed));
         }
-        out.extend(
-            compare(&mut self.files, &paths.files, &self.reader, |_| false).into_iter().map(Change::File),
-        );
+        let (changed, same) = compare(&mut self.files, &paths.files, &self.reader, |_| false);
+        out.extend(changed.into_iter().map(Change::File));
+        out.extend(same.into_iter().map(Change::Same));
         out
     }
 }
@@ -313,13 +315,14 @@ pub(crate) fn plugins_in(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The files whose contents changed, and those that were only written again.
 fn compare(
     known: &mut Known,
     paths: &[PathBuf],
     reader: &Reader,
     is_writing: impl Fn(&Path) -> bool,
-) -> Vec<PathBuf> {
-    let mut changed = BTreeSet::new();
+) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let (mut changed, mut same) = (BTreeSet::new(), Vec::new());
     for path in paths {
         let Some(mark) = Mark::of(path) else { continue };
         if known.get(path).is_some_and(|(old, _)| *old == mark) || is_writing(path) {
@@ -328,8 +331,9 @@ fn compare(
         // The mark is older than the contents: a write in between shows at the next look.
         let Ok(hash) = content_hash(path, &mark, reader) else { continue };
         let old = known.insert(path.clone(), (mark, hash));
-        if old.is_none_or(|(_, old)| old != hash) {
-            changed.insert(path.clone());
+        match old {
+            Some((_, old)) if old == hash => same.push(path.clone()),
+            _ => drop(changed.insert(path.clone())),
         }
     }
     known.retain(|path, _| {
@@ -339,7 +343,7 @@ fn compare(
         }
         there
     });
-    changed.into_iter().collect()
+    (changed.into_iter().collect(), same)
 }
 
 fn content_hash(path: &Path, mark: &Mark, reader: &Reader) -> io::Result<blake3::Hash> {

@@ -71,6 +71,18 @@ async fn a_changed_plugin_and_a_changed_file_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_saved_again_as_it_was_is_told_and_a_plugin_is_not() {
+    let mut scene = Scene::new();
+    let now = std::time::SystemTime::now() + Duration::from_secs(5);
+    for name in ["config.toml", "plugins/a.wasm"] {
+        let file = fs::File::options().write(true).open(scene.path(name)).expect("there");
+        file.set_modified(now).expect("touched");
+    }
+    assert_eq!(scene.next().await, Change::Same(scene.path("config.toml")));
+    scene.silent().await;
+}
+
+#[tokio::test]
 async fn a_rename_over_the_file_and_a_new_and_a_removed_file_are_changes() {
     let mut scene = Scene::new();
     scene.write("aside", "two");
