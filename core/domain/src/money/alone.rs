@@ -38,6 +38,13 @@ impl AloneMax {
     }
 }
 
+impl AloneMax {
+    /// Counts what this counts, and refuses nothing.
+    pub(super) fn without_bound(self) -> AloneMax {
+        AloneMax(self.0.map(|_| u64::MAX))
+    }
+}
+
 /// A correction that is about to be posted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attempt<'a> {

@@ -226,8 +226,15 @@ impl Wallets {
         }
         let draft = CorrectionDraft { user, amount, reason, by: actor.user, now, once: once.clone() };
         let made = self.store.correction_make(draft).await?;
-        if counted == Counted::Now && !matches!(made, CorrectionMade::Done(_)) {
-            self.alone_take_back(attempt).await?;
+        // A repeat stands for the correction that was made, which may be this request's twin that counted nothing.
+        let moved = matches!(made, CorrectionMade::Done(_) | CorrectionMade::Repeated(_));
+        match counted {
+            Counted::Now if !moved => self.alone_take_back(attempt).await?,
+            // Its twin counted for both, and may have been refused and taken that back.
+            Counted::Already if matches!(made, CorrectionMade::Done(_)) => {
+                self.alone_count(attempt, alone.without_bound()).await?;
+            }
+            _ => {}
         }
         Ok(made)
     }
