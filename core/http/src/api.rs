@@ -30,7 +30,7 @@ use crate::request::{
     not_found,
 };
 use crate::request_id::RequestIds;
-use crate::route::Route;
+use crate::route::{Route, Verb};
 use crate::router::{Found, Router};
 use crate::sms::report::logged_path;
 
@@ -271,7 +271,14 @@ async fn serve(
         let text = format!("Method \"{}\" not allowed.", context.head.method);
         return Err(Failure::detail(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text));
     };
-    (operation.call.run)(generation, Arrived { context, caller, body }).await
+    let answering = (operation.call.run)(generation, Arrived { context, caller, body });
+    if operation.verb == Verb::Get {
+        return answering.await;
+    }
+    // A change runs to its end, its audit record with it, also when the client closes the connection meanwhile. One whose
+    // body has not arrived by then finds it cut off.
+    let work = generation.operator.detached.spawn(answering);
+    work.await.unwrap_or_else(|_| Err(Failure::internal()))
 }
 
 /// Logs one line per request: failures of the gateway as errors, refusals and changes as information, reads as debug.
