@@ -77,6 +77,13 @@ where
     Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
+/// Counts the memory of the lists in a parsed body; as of the body itself, the beginning is not counted.
+///
+/// Failure: 503 when the memory for bodies is full.
+pub(crate) fn hold_lists(list_bytes: u64, memory: &mut Share) -> Result<(), Failure> {
+    memory.grow(list_bytes.saturating_sub(FREE_BYTES)).map_err(|_| memory_full())
+}
+
 fn too_large(bytes_max: usize) -> Failure {
     let text = format!("The request body may have at most {bytes_max} bytes.");
     Failure::detail(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", text)
@@ -137,6 +144,20 @@ mod tests {
         assert_eq!(read(FREE_BYTES as usize + 1, &mut share(&shares, 3)).await, Err("bodies_full"), "all");
         drop(held);
         assert_eq!(read(most, &mut share(&shares, 3)).await, Ok(most));
+    }
+
+    #[test]
+    fn the_lists_of_a_body_are_held_in_its_share() {
+        let shares = shares(4000);
+        let mut memory = share(&shares, 1);
+        for (list_bytes, total) in
+            [(0, Some(0)), (FREE_BYTES, Some(0)), (FREE_BYTES + 4000, Some(4000)), (FREE_BYTES + 1, None)]
+        {
+            let held = hold_lists(list_bytes, &mut memory).map(|()| shares.total());
+            assert_eq!(held.map_err(|failure| failure.code), total.ok_or("bodies_full"), "{list_bytes}");
+        }
+        drop(memory);
+        assert_eq!(shares.total(), 0, "given back with the request");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
 use crate::disposition::Disposition;
+use crate::flat;
 use crate::reply::Failure;
 
 /// Fields in one body; the routes have at most a dozen.
@@ -25,6 +26,7 @@ pub struct Fields {
     /// The body as received.
     body: Bytes,
     is_json: bool,
+    list_bytes: u64,
 }
 
 /// The rule of a text field.
@@ -41,9 +43,14 @@ pub(crate) async fn parse(headers: &HeaderMap, bytes: Bytes) -> Result<Fields, F
     let bytes = without_mark(bytes);
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let mut list_bytes = 0;
     let values = match essence.as_str() {
         _ if bytes.is_empty() => Map::new(),
-        "application/json" => parse_json(&bytes)?,
+        "application/json" => {
+            let (values, bytes) = parse_json(&bytes)?;
+            list_bytes = bytes;
+            values
+        }
         "application/x-www-form-urlencoded" => form_urlencoded::parse(&bytes)
             .take(FIELDS_MAX + 1)
             .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
@@ -61,7 +68,7 @@ pub(crate) async fn parse(headers: &HeaderMap, bytes: Bytes) -> Result<Fields, F
         return Err(Failure::field("non_field_errors", format!("A body has at most {FIELDS_MAX} fields.")));
     }
     let is_json = essence == "application/json";
-    Ok(Fields { values, errors: BTreeMap::new(), body: bytes, is_json })
+    Ok(Fields { values, errors: BTreeMap::new(), body: bytes, is_json, list_bytes })
 }
 
 /// A body without its byte order mark.
@@ -72,12 +79,13 @@ pub(crate) fn without_mark(body: Bytes) -> Bytes {
     }
 }
 
-fn parse_json(bytes: &[u8]) -> Result<Map<String, Value>, Failure> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+/// The fields of a JSON object, and the memory of their lists.
+fn parse_json(bytes: &[u8]) -> Result<(Map<String, Value>, u64), Failure> {
+    let flat = flat::read(bytes, FIELDS_MAX).map_err(|error| {
         Failure::detail(StatusCode::BAD_REQUEST, "parse_error", format!("JSON parse error - {error}"))
     })?;
-    let kind = match value {
-        Value::Object(map) => return Ok(map),
+    let kind = match flat.value {
+        Value::Object(map) => return Ok((map, flat.list_bytes)),
         Value::Array(_) => "list",
         Value::String(_) => "str",
         Value::Number(number) if number.is_f64() => "float",
@@ -162,14 +170,14 @@ pub(crate) async fn multipart_with_file(
             values.insert(name, Value::String(field.text().await.map_err(refuse)?));
         }
     }
-    Ok((Fields { values, errors: BTreeMap::new(), body: Bytes::new(), is_json: false }, file))
+    Ok((Fields { values, errors: BTreeMap::new(), body: Bytes::new(), is_json: false, list_bytes: 0 }, file))
 }
 
 impl Fields {
     #[cfg(test)]
     fn of(value: Value) -> Fields {
         let Value::Object(values) = value else { panic!("an object") };
-        Fields { values, errors: BTreeMap::new(), body: Bytes::new(), is_json: false }
+        Fields { values, errors: BTreeMap::new(), body: Bytes::new(), is_json: false, list_bytes: 0 }
     }
 
     /// A required text.
@@ -204,7 +212,13 @@ impl Fields {
         }
     }
 
-    /// The raw value of a field, for rules that are not text.
+    /// Memory that the lists take at most, besides the body.
+    pub(crate) fn list_bytes(&self) -> u64 {
+        self.list_bytes
+    }
+
+    /// The raw value of a field, for rules that are not text. Of an object, or of what lies in a list's element, only
+    /// the kind was kept.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.values.get(name)
     }
@@ -255,7 +269,7 @@ impl Fields {
         }
     }
 
-    /// The whole body, for commands that check it themselves.
+    /// The whole body, for commands that check it themselves. What lies deeper than a list's elements is left out.
     pub fn into_object(self) -> Value {
         Value::Object(self.values)
     }
@@ -435,6 +449,22 @@ mod tests {
         );
         assert_eq!(raw(r#"{"x":"amount"}"#), None);
         assert_eq!(raw(r#"{"amount":"7"}"#), None);
+    }
+
+    #[tokio::test]
+    async fn a_hostile_body_leaves_its_fields_and_the_same_errors() {
+        let count = 1024 * 1024 / r#"{"":0},"#.len();
+        let body =
+            format!(r#"{{"a":{{"b":[{}]}},"c":[{{"d":1}}],"e":"p"}}"#, vec![r#"{"":0}"#; count].join(","));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, "application/json".parse().expect("a header value"));
+        let mut fields = parse(&headers, body.into()).await.expect("parsed");
+        assert_eq!(fields.required("e", SHORT).as_deref(), Some("p"));
+        assert_eq!((fields.required("a", SHORT), fields.required("c", SHORT)), (None, None));
+        let failure = fields.finish().expect_err("refused").into_reply("r");
+        let errors = r#"{"a":["Not a valid string."],"c":["Not a valid string."]}"#;
+        assert_eq!(String::from_utf8_lossy(&failure.body), errors);
+        assert_eq!(fields.into_object(), json!({"a": {}, "c": [{}], "e": "p"}));
     }
 
     #[tokio::test]

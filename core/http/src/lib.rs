@@ -29,6 +29,7 @@ mod body;
 mod csv;
 mod disposition;
 pub mod fields;
+mod flat;
 pub mod reply;
 mod reply_body;
 

@@ -19,7 +19,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Version, header};
 
-use crate::body::{ADDRESS_PERCENT, BodyBounds, NETWORK_PERCENT, read_bytes};
+use crate::body::{ADDRESS_PERCENT, BodyBounds, NETWORK_PERCENT, hold_lists, read_bytes};
 use crate::fields::{self, Fields};
 use crate::proxy::Proxies;
 use crate::reply::Failure;
@@ -428,7 +428,9 @@ impl FromBody for Fields {
 
     async fn read(context: &mut Context, body: Incoming) -> Result<Self, Failure> {
         let bytes = read_bytes(body, context.edge.body_bounds(), &mut context.memory).await?;
-        fields::parse(&context.head.headers, bytes).await
+        let fields = fields::parse(&context.head.headers, bytes).await?;
+        hold_lists(fields.list_bytes(), &mut context.memory)?;
+        Ok(fields)
     }
 }
 
