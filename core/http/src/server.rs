@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::Request;
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,7 +23,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{Api, From};
 use crate::descriptors::{Use, is_set_aside};
-use crate::drain::{BODY_PATIENCE, HALF_PATIENCE, LINGER, Progress};
+use crate::drain::{
+    self, BODY_PATIENCE, HALF_PATIENCE, LINGER, Progress, REST_PATIENCE, REST_PATIENCE_SHORT, Replied,
+};
+use crate::reply_body::ReplyBody;
 use crate::request::Door;
 use crate::timed::Timed;
 
@@ -267,6 +270,44 @@ async fn discard<S: AsyncRead + Unpin>(mut stream: S) {
     let _ = tokio::time::timeout(DISCARD_TIME, read).await;
 }
 
+/// Handles a request, and settles what becomes of its connection when the body was not read to its end: a small rest is
+/// read, and the connection stays; with more, the reply says that the connection closes. Without this word a client, or
+/// a proxy, sends its next request on a connection that nobody reads (RFC 9112, 9.6).
+///
+/// A rest is read while the connection has its place, and no longer than [`REST_PATIENCE`].
+async fn exchange(
+    request: Request<Incoming>,
+    progress: &Progress,
+    stop: &CancellationToken,
+    handle: impl AsyncFnOnce(Request<drain::Incoming>) -> Response<ReplyBody>,
+) -> Response<Replied<ReplyBody>> {
+    // Reading would ask the client for the body.
+    let is_asked = request.headers().contains_key(header::EXPECT);
+    let (head, body) = request.into_parts();
+    let (body, rest) = progress.request(body);
+    let mut reply = handle(Request::from_parts(head, body)).await;
+    if rest.is_left() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let patience = match reply.status() {
+            // The client had its time.
+            StatusCode::REQUEST_TIMEOUT => Duration::ZERO,
+            // Refused for want of memory or of a place: it may hold neither now.
+            StatusCode::SERVICE_UNAVAILABLE => REST_PATIENCE_SHORT,
+            _ => REST_PATIENCE,
+        };
+        let stays = !is_asked
+            && tokio::select! {
+                biased;
+                () = stop.cancelled() => false,
+                ended = rest.drained(patience) => ended,
+            };
+        if !stays {
+            reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    let place = reply.extensions_mut().remove();
+    reply.map(|body| progress.reply(body, place))
+}
+
 struct Connection {
     from: From,
     write_timeout: Duration,
@@ -284,14 +325,13 @@ impl Connection {
         let from = Arc::new(from);
         let progress = Progress::new();
         let service = service_fn({
-            let progress = progress.clone();
+            let (progress, stop) = (progress.clone(), stop.clone());
             move |request: Request<Incoming>| {
-                let (api, from, progress) = (api.clone(), from.clone(), progress.clone());
+                let (api, from) = (api.clone(), from.clone());
+                let (progress, stop) = (progress.clone(), stop.clone());
                 async move {
-                    let request = request.map(|body| progress.request(body));
-                    let mut reply = api.handle(&from, request).await;
-                    let place = reply.extensions_mut().remove();
-                    Ok::<_, std::convert::Infallible>(reply.map(|body| progress.reply(body, place)))
+                    let handle = async |request| api.handle(&from, request).await;
+                    Ok::<_, std::convert::Infallible>(exchange(request, &progress, &stop, handle).await)
                 }
             }
         });
@@ -328,9 +368,133 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+
+    /// A connection whose requests get this status, their bodies unread.
+    fn connected(status: StatusCode, stop: &CancellationToken) -> DuplexStream {
+        let (client, stream) = duplex(256 * 1024);
+        let (progress, stop) = (Progress::new(), stop.clone());
+        tokio::spawn(async move {
+            let service = service_fn(async |request| {
+                let handle = async |_| {
+                    let mut reply = Response::new(ReplyBody::default());
+                    *reply.status_mut() = status;
+                    reply
+                };
+                Ok::<_, std::convert::Infallible>(exchange(request, &progress, &stop, handle).await)
+            });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let _ = connection.await;
+        });
+        client
+    }
+
+    /// The next head, in lower case.
+    async fn head(client: &mut DuplexStream) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(client.read_u8().await.expect("a head"));
+        }
+        String::from_utf8(head).expect("a head is text").to_ascii_lowercase()
+    }
+
+    fn post(bytes: usize, more: &str) -> String {
+        format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {bytes}\r\n{more}\r\n")
+    }
+
+    const CLOSE: &str = "\r\nconnection: close\r\n";
+
+    #[tokio::test]
+    async fn a_small_body_that_comes_after_its_answer_is_known_leaves_the_connection_usable() {
+        let stop = CancellationToken::new();
+        for status in [401, 403, 404, 412, 415, 503] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let mut client = connected(status, &stop);
+            for _ in 0..3 {
+                client.write_all(post(5, "").as_bytes()).await.expect("written");
+                if status != StatusCode::SERVICE_UNAVAILABLE {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                client.write_all(b"hello").await.expect("written");
+                let head = head(&mut client).await;
+                assert!(head.starts_with(&format!("http/1.1 {}", status.as_u16())), "{head}");
+                assert!(!head.contains(CLOSE), "{head}");
+            }
+            let chunked = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+            client.write_all(chunked.as_bytes()).await.expect("written");
+            assert!(!head(&mut client).await.contains(CLOSE));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_body_is_not_read_says_that_it_closes() {
+        let stop = CancellationToken::new();
+        let most = 64 * 1024;
+        let chunk = format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", most + 1);
+        for (status, request, closes) in [
+            (401, [post(most, ""), "x".repeat(most)].concat(), false),
+            (401, [post(most + 1, ""), "x".repeat(most + 1)].concat(), true),
+            (401, [chunk.clone(), "x".repeat(most + 1)].concat(), true),
+            // Announced and not sent.
+            (401, post(1 << 30, ""), true),
+            (401, post(5, "expect: 100-continue\r\n"), true),
+            (408, post(5, ""), true),
+            (503, post(5, ""), true),
+        ] {
+            let mut client = connected(StatusCode::from_u16(status).expect("a status"), &stop);
+            let begun = Instant::now();
+            client.write_all(request.as_bytes()).await.expect("written");
+            let head = head(&mut client).await;
+            assert_eq!(head.contains(CLOSE), closes, "{head}");
+            assert!(head.starts_with(&format!("http/1.1 {status}")), "not 100: {head}");
+            assert!(begun.elapsed() < REST_PATIENCE / 2, "{:?}", begun.elapsed());
+            if closes {
+                assert_eq!(client.read(&mut [0]).await.expect("closed"), 0);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_awaited_for_a_moment_only() {
+        let stop = CancellationToken::new();
+        let mut client = connected(StatusCode::UNAUTHORIZED, &stop);
+        let begun = Instant::now();
+        client.write_all(post(500, "").as_bytes()).await.expect("written");
+        // Bytes that keep coming do not prolong it.
+        let (mut read, mut write) = tokio::io::split(client);
+        let drips = tokio::spawn(async move {
+            while write.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let mut head = vec![0; 12];
+        read.read_exact(&mut head).await.expect("a head");
+        assert_eq!(head, b"HTTP/1.1 401");
+        let awaited = begun.elapsed();
+        assert!(awaited >= REST_PATIENCE && awaited < 3 * REST_PATIENCE, "{awaited:?}");
+        read.read_to_end(&mut head).await.expect("closed");
+        assert!(String::from_utf8_lossy(&head).to_ascii_lowercase().contains(CLOSE));
+        drips.abort();
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_a_body_that_nobody_reads() {
+        let stop = CancellationToken::new();
+        let mut client = connected(StatusCode::UNAUTHORIZED, &stop);
+        let begun = Instant::now();
+        client.write_all(post(5, "").as_bytes()).await.expect("written");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.cancel();
+        assert!(head(&mut client).await.contains(CLOSE));
+        assert!(begun.elapsed() < REST_PATIENCE / 2, "{:?}", begun.elapsed());
+        // Nor afterwards.
+        let mut client = connected(StatusCode::UNAUTHORIZED, &stop);
+        client.write_all(post(5, "").as_bytes()).await.expect("written");
+        assert!(head(&mut client).await.contains(CLOSE));
+        assert!(begun.elapsed() < REST_PATIENCE / 2, "{:?}", begun.elapsed());
+    }
 
     #[tokio::test]
     async fn connections_that_nobody_took_are_served_when_the_listener_closes() {
