@@ -238,19 +238,7 @@ pub fn permit(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
             }
         }
         Action::Unban => needs(Access::Ban),
-        Action::Grant(granted) => {
-            // Making a member read-only takes rights away.
-            if granted.has(Access::ReadOnly) {
-                needs(Access::Revoke)?;
-                return upon(target(facts)?, rights, facts);
-            }
-            needs(Access::Grant)?;
-            let target = target(facts)?;
-            if target.user == facts.room.owner {
-                return Err(Denied::OwnerProtected);
-            }
-            if rights.has_all(granted) { Ok(()) } else { Err(Denied::NoRight) }
-        }
+        Action::Grant(granted) => grantable(granted, rights, facts),
         Action::Revoke(revoked) => revocable(revoked, rights, facts),
         Action::Close | Action::Hold => needs(Access::Close),
         Action::Reopen => needs(Access::Reopen),
@@ -301,16 +289,45 @@ fn target(facts: &RoomFacts) -> Result<Member, Denied> {
     facts.target.ok_or(Denied::TargetNotMember)
 }
 
-/// Whether the actor may revoke rights of the target.
+/// Whether the actor may grant rights to the target. Read-only takes rights away, so it is judged as a revocation.
+fn grantable(granted: Rights, rights: Rights, facts: &RoomFacts) -> Result<(), Denied> {
+    let needs = |access| if rights.has(access) { Ok(()) } else { Err(Denied::NoRight) };
+    let (read_only, others) = parts(granted);
+    if read_only {
+        needs(Access::Revoke)?;
+        upon(target(facts)?, rights, facts)?;
+    }
+    let Some(others) = others else { return Ok(()) };
+    needs(Access::Grant)?;
+    if target(facts)?.user == facts.room.owner {
+        return Err(Denied::OwnerProtected);
+    }
+    if rights.has_all(others) { Ok(()) } else { Err(Denied::NoRight) }
+}
+
+/// Whether the actor may revoke rights of the target. Revoking read-only gives rights back, so it is judged as a grant.
 fn revocable(revoked: Rights, rights: Rights, facts: &RoomFacts) -> Result<(), Denied> {
     let needs = |access| if rights.has(access) { Ok(()) } else { Err(Denied::NoRight) };
     let target = target(facts)?;
-    if revoked == Rights::of(&[Access::ReadOnly]) {
+    let (read_only, others) = parts(revoked);
+    if read_only {
         needs(Access::Grant)?;
-        return if target.user == facts.room.owner { Err(Denied::OwnerProtected) } else { Ok(()) };
+        if target.user == facts.room.owner {
+            return Err(Denied::OwnerProtected);
+        }
+    }
+    if others.is_none() {
+        return Ok(());
     }
     needs(Access::Revoke)?;
     upon(target, rights, facts)
+}
+
+/// The two parts of a set of rights, which need different rights: whether it has [`Access::ReadOnly`], and the others;
+/// `None` if it has nothing else.
+fn parts(set: Rights) -> (bool, Option<Rights>) {
+    let read_only = Rights::of(&[Access::ReadOnly]);
+    (set.has_all(read_only), (set != read_only).then(|| set.without(read_only)))
 }
 
 /// Whether the target may be added.

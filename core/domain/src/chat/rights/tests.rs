@@ -210,6 +210,51 @@ fn each_right_opens_its_own_actions_and_no_other() {
     assert_eq!(permit(Action::Grant(right), &facts(Some(member(ACTOR, both)))), Ok(()));
 }
 
+/// Read-only in a set opens nothing for the other rights of the set, nor they for it.
+#[test]
+fn a_mixed_set_needs_what_each_of_its_parts_needs() {
+    let managing = [Access::Grant, Access::Revoke, Access::KickAdmin, Access::Kick, Access::Delete];
+    let actors = (0..1 << managing.len()).map(|chosen: u32| {
+        let chosen = managing.into_iter().enumerate().filter(|(at, _)| chosen & 1 << at != 0);
+        member(ACTOR, chosen.fold(Rights::member(), |rights, (_, access)| rights.with(access)))
+    });
+    let targets = [
+        Some(member(TARGET, Rights::member())),
+        Some(member(TARGET, Rights::member().with(Access::Kick))),
+        Some(member(TARGET, Rights::member().with(Access::ReadOnly))),
+        Some(member(OWNER, Rights::NONE)),
+        None,
+    ];
+    let read_only = Rights::of(&[Access::ReadOnly]);
+    for actor in actors.chain([member(OWNER, Rights::NONE)]) {
+        for target in targets {
+            let facts = RoomFacts { target, ..facts(Some(actor)) };
+            for access in Access::ALL.into_iter().filter(|access| *access != Access::ReadOnly) {
+                for others in [Rights::of(&[access]), Rights::of(&[access, Access::Delete])] {
+                    for of in [Action::Grant, Action::Revoke] {
+                        let parts = [read_only, others].map(|part| permit(of(part), &facts).is_ok());
+                        let mixed = of(others.and(read_only));
+                        let permitted = permit(mixed, &facts).is_ok();
+                        assert_eq!(permitted, parts == [true, true], "{mixed:?} by {actor:?} of {target:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_admin_gets_no_right_past_the_own_ones_by_adding_read_only() {
+    let by = |rights: &[Access], action| permit(action, &facts(Some(member(ACTOR, Rights::of(rights)))));
+    let every = Rights::owner().with(Access::ReadOnly);
+    assert_eq!(by(&[Access::Grant, Access::Revoke], Action::Grant(every)), Err(Denied::NoRight));
+    let mixed = Rights::of(&[Access::ReadOnly, Access::Delete]);
+    assert_eq!(by(&[Access::Revoke], Action::Revoke(mixed)), Err(Denied::NoRight));
+    assert_eq!(by(&[Access::Revoke, Access::KickAdmin], Action::Grant(mixed)), Err(Denied::NoRight));
+    assert_eq!(by(&[Access::Grant, Access::Revoke], Action::Revoke(mixed)), Ok(()));
+    assert_eq!(by(&[Access::Grant, Access::Revoke, Access::Delete], Action::Grant(mixed)), Ok(()));
+}
+
 #[test]
 fn admins_are_safe_from_those_who_may_not_kick_admins_and_the_owner_from_all() {
     let strong = Rights::owner().without(Rights::of(&[Access::KickAdmin]));
