@@ -4,7 +4,7 @@
 //! right is an admin. A member can only grant rights that the member has. Nothing can be done against the owner, and
 //! acting against an admin needs [`Access::KickAdmin`]. A closed room accepts nothing new. A room on hold accepts
 //! messages only from members who can reopen it. Nobody edits another member's message. Each of a pair may leave and
-//! block the other. Everything that is not permitted here is refused.
+//! block the other, and nobody kicks anybody from a pair. Everything that is not permitted here is refused.
 
 use super::RoomKind;
 use std::fmt;
@@ -259,13 +259,15 @@ fn of_a_request(action: Action, facts: &RoomFacts) -> Result<(), Denied> {
 }
 
 /// Each of a pair may leave and block the other, whatever was granted and whoever opened it. Leaving hides the pair, so
-/// its owner may, too. `None` for other actions, and in groups.
+/// its owner may, too. Neither kicks the other: a kick would undo a declined request, and let the opener ask again.
+/// `None` for other actions, and in groups.
 fn of_a_pair(action: Action, actor: UserId, facts: &RoomFacts) -> Option<Result<(), Denied>> {
     if facts.room.kind != RoomKind::Pair {
         return None;
     }
     match (action, facts.target) {
         (Action::Leave, _) => Some(Ok(())),
+        (Action::Kick, _) => Some(Err(Denied::PairRoom)),
         (Action::Ban | Action::Unban, Some(target)) if target.user == actor => Some(Err(Denied::NoRight)),
         (Action::Ban, None) if !facts.target_exists => Some(Err(Denied::TargetMissing)),
         (Action::Ban | Action::Unban, _) => Some(Ok(())),

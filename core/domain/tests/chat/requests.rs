@@ -140,6 +140,18 @@ async fn who_left_or_declined_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_declined_pair_is_not_asked_for_again_by_kicking_the_other_one() {
+    let world = World::with(2, asking()).await;
+    let pair = world.pair(1, 2).await.unwrap();
+    world.ask(pair, 2, RoomRequest::Decline).await.unwrap();
+    let kicked = world.ask(pair, 1, RoomRequest::Remove(UserId(2))).await;
+    assert_eq!(denied(kicked), Denied::PairRoom);
+    assert_eq!(world.pair(1, 2).await.unwrap(), pair);
+    assert_eq!((world.waiting(2).await, world.rooms(2).await), (BTreeMap::new(), BTreeSet::new()));
+    assert_eq!(world.chat.members(pair).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn requests_are_no_rooms_and_fill_nothing() {
     let rules = ChatRules { requests_max: 3, rooms_per_user_max: 3, ..asking() };
     let world = World::with(7, rules.clone()).await;
