@@ -154,19 +154,21 @@ pub(super) fn judge(
         }
         RoomRequest::Grant(_, granted) => {
             permit(Action::Grant(*granted), facts)?;
-            vec![RoomChange::Member { rights: target_rights.and(*granted).bits() }]
+            rights_if_changed(target_rights, target_rights.and(*granted))
         }
         RoomRequest::Revoke(_, revoked) => {
             permit(Action::Revoke(*revoked), facts)?;
-            vec![RoomChange::Member { rights: target_rights.without(*revoked).bits() }]
+            rights_if_changed(target_rights, target_rights.without(*revoked))
         }
         RoomRequest::Pin(pinned) => {
             permit(Action::Attend, facts)?;
-            vec![RoomChange::Pin(*pinned)]
+            let unchanged = facts.actor.is_some_and(|actor| actor.pinned == *pinned);
+            if unchanged { Vec::new() } else { vec![RoomChange::Pin(*pinned)] }
         }
         RoomRequest::Read(seq) => {
             permit(Action::Attend, facts)?;
-            vec![RoomChange::Read(*seq)]
+            let read = facts.actor.is_some_and(|actor| *seq <= actor.read_seq);
+            if read { Vec::new() } else { vec![RoomChange::Read(*seq)] }
         }
         RoomRequest::Delete => {
             permit(Action::DeleteRoom, facts)?;
@@ -285,6 +287,11 @@ fn addition(
     }
 }
 
+/// Rights that stay as they are take no number of the room, and nobody is told of them.
+fn rights_if_changed(before: Rights, after: Rights) -> Vec<RoomChange> {
+    if before == after { Vec::new() } else { vec![RoomChange::Member { rights: after.bits() }] }
+}
+
 /// A declined pair stays for the one who opened it, who notices nothing; an invitation ends.
 fn decline(facts: &RoomFacts) -> Vec<RoomChange> {
     vec![if facts.room.kind == RoomKind::Pair { RoomChange::Dismiss } else { RoomChange::Remove }]
@@ -366,10 +373,10 @@ pub(super) fn event(
             });
             ChatEvent::Rights { user: *user, rights: rights? }
         }
-        RoomRequest::Read(seq) => {
-            // An unmoved marker is no event. A marker past the end stands at the end.
-            let member = changed.actor?;
-            (*seq >= member.read_seq).then_some(ChatEvent::Read { user: actor, seq: member.read_seq })?
+        RoomRequest::Read(_) => {
+            // An unmoved marker is no event, also where the request named a number past the end.
+            let seq = changed.actor?.read_seq;
+            (seq > changed.was_read).then_some(ChatEvent::Read { user: actor, seq })?
         }
         RoomRequest::Delete => ChatEvent::Deleted { former: changed.former.clone() },
     })

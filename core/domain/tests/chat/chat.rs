@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chelseru_domain::chat::{
-    ChatError, ChatRules, Denied, Gap, MessageBody, MessageEdit, RoomEdit, RoomId, RoomRequest,
+    Access, ChatError, ChatEvent, ChatRules, Denied, Gap, MessageBody, MessageEdit, Rights, RoomEdit, RoomId,
+    RoomRequest,
 };
 use chelseru_domain::ids::UserId;
 
@@ -194,6 +195,51 @@ async fn of_many_edits_of_a_message_the_last_is_told_and_kept() {
         panic!("a reset")
     };
     assert_eq!(edits.len(), 2);
+}
+
+#[tokio::test]
+async fn a_read_marker_is_told_of_when_it_moved_and_the_answer_is_the_same_when_not() {
+    let world = World::new(2).await;
+    let room = world.group(1, &[2]).await;
+    for _ in 0..3 {
+        world.post(room, 1, "x", None).await.unwrap();
+    }
+    // In this order: forward, again, back, past the end, and past the end again.
+    for (seq, stands_at) in [(2, 2), (2, 2), (1, 2), (9, 3), (3, 3), (9, 3), (u64::MAX, 3)] {
+        let changed = world.chat.room_change(room, UserId(2), RoomRequest::Read(seq)).await.unwrap();
+        assert_eq!(changed.actor.unwrap().read_seq, stands_at, "{seq}");
+    }
+    // A sender has read its own message.
+    world.ask(room, 1, RoomRequest::Read(u64::MAX)).await.unwrap();
+    let seen = world.watcher.seen.lock().unwrap().clone();
+    let read = |(_, event): &(RoomId, ChatEvent)| match event {
+        ChatEvent::Read { user, seq } => Some((user.0, *seq)),
+        _ => None,
+    };
+    assert_eq!(seen.iter().filter_map(read).collect::<Vec<_>>(), [(2, 2), (2, 3)]);
+}
+
+#[tokio::test]
+async fn rights_and_pins_that_stay_as_they_are_change_nothing() {
+    let world = World::new(2).await;
+    let room = world.group(1, &[2]).await;
+    let kick = Rights::of(&[Access::Kick]);
+    let (grant, revoke) = (RoomRequest::Grant(UserId(2), kick), RoomRequest::Revoke(UserId(2), kick));
+    for (request, first) in [(grant, Rights::member().and(kick)), (revoke, Rights::member())] {
+        let mut changes = Vec::new();
+        for _ in 0..2 {
+            changes
+                .push(world.chat.room_change(room, UserId(1), request.clone()).await.unwrap().room.changes);
+        }
+        assert_eq!(changes[0], changes[1], "{request:?}");
+        let told = (room, ChatEvent::Rights { user: UserId(2), rights: first });
+        let seen = world.watcher.seen.lock().unwrap().clone();
+        assert_eq!(seen.iter().filter(|event| **event == told).count(), 1, "{request:?}");
+    }
+    for pinned in [true, true, false, false] {
+        let changed = world.chat.room_change(room, UserId(2), RoomRequest::Pin(pinned)).await.unwrap();
+        assert_eq!(changed.actor.unwrap().pinned, pinned);
+    }
 }
 
 #[tokio::test]

@@ -519,6 +519,7 @@ async fn apply(
         last_seq,
         numbered,
         was_pending: facts.actor.is_some_and(|actor| actor.pending),
+        was_read: facts.actor.map_or(0, |actor| actor.read_seq),
         target_was_pending: facts.target.is_some_and(|target| target.pending),
         former,
     })

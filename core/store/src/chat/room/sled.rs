@@ -404,6 +404,7 @@ fn apply(
         txn.put_record(key, &room);
     }
     let was_pending = facts.actor.is_some_and(|actor| actor.pending);
+    let was_read = facts.actor.map_or(0, |actor| actor.read_seq);
     let target_was_pending = facts.target.is_some_and(|target| target.pending);
     let actor = member(txn, id, actor, newest)?.map(|member| member.with_id(actor));
     let (room, numbered) = (room.with_id(id), touched);
@@ -415,6 +416,7 @@ fn apply(
         last_seq,
         numbered,
         was_pending,
+        was_read,
         target_was_pending,
         former,
     })
