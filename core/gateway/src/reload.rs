@@ -236,6 +236,18 @@ async fn try_config(
     let prepare = Candidate::prepare(&app.ground, loaded, &open, Occasion::Edit);
     let Some(candidate) = unless_overtaken(overtake, prepare).await else { return Ok(None) };
     let candidate = candidate?;
+    // Preparing may compile for a minute, and payments are begun meanwhile.
+    let begun = money::open(&app.store, &running.gateways).await.map_err(|error| unasked(file, &error))?;
+    let left_alone: Vec<Problem> = begun
+        .left_alone_by(candidate.gateways())
+        .map(|(name, message)| {
+            let key = format!("provider.{name}");
+            Problem { file: file.to_owned(), line: None, key, found: None, message }
+        })
+        .collect();
+    if !left_alone.is_empty() {
+        return Err(Problems(left_alone));
+    }
     for warning in candidate.warnings() {
         tracing::warn!("{warning}");
     }
