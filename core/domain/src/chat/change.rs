@@ -329,8 +329,7 @@ fn judge_edit(edit: &RoomEdit, facts: &RoomFacts) -> Result<Vec<RoomChange>, Den
     Ok(changes)
 }
 
-/// The event that other members see.
-/// The event of a change. `avatars` are files that the room may show after it.
+/// The event of a change, if somebody sees one. `avatars` are files that the room may show after it.
 pub(super) fn event(
     request: &RoomRequest,
     actor: UserId,
@@ -355,8 +354,10 @@ pub(super) fn event(
         RoomRequest::Remove(user) if changed.was_pending && *user == actor => {
             ChatEvent::Declined { user: actor }
         }
-        // An invitation that is taken back was never seen by other members.
-        RoomRequest::Remove(user) if changed.target_was_pending => ChatEvent::Declined { user: *user },
+        // Other members never saw an invitation that is taken back, or that a ban ends.
+        RoomRequest::Remove(user) | RoomRequest::Ban(user) if changed.target_was_pending => {
+            ChatEvent::Declined { user: *user }
+        }
         RoomRequest::Remove(user) if changed.changes.contains(&RoomChange::Hide) => {
             ChatEvent::Hidden { user: *user }
         }
@@ -364,6 +365,8 @@ pub(super) fn event(
             let why = if *user == actor { Removal::Left } else { Removal::Kicked };
             ChatEvent::Removed { user: *user, why }
         }
+        // Nobody leaves the room when a user is banned who was no member.
+        RoomRequest::Ban(_) if !changed.target_was_member => return None,
         RoomRequest::Ban(user) => ChatEvent::Removed { user: *user, why: Removal::Banned },
         RoomRequest::Unban(_) | RoomRequest::Pin(_) => return None,
         RoomRequest::Grant(user, _) | RoomRequest::Revoke(user, _) => {

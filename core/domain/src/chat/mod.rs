@@ -241,7 +241,7 @@ pub enum ChatEvent {
         room: Room,
         user: UserId,
     },
-    /// The user declined the room, which only the user's own clients learn.
+    /// The user declined the room, or the request ended by a withdrawal or a ban. Only the user's own clients learn it.
     Declined {
         user: UserId,
     },

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chelseru_domain::PhoneNumber;
 use chelseru_domain::chat::{
-    ChatError, ChatEvent, ChatRules, Denied, Directory, Finder, RoomEdit, RoomId, RoomRequest, Strangers,
+    ChatError, ChatEvent, ChatRules, Denied, Directory, Finder, Removal, RoomEdit, RoomId, RoomRequest,
+    Strangers,
 };
 use chelseru_domain::ids::UserId;
 
@@ -149,6 +150,28 @@ async fn a_declined_pair_is_not_asked_for_again_by_kicking_the_other_one() {
     assert_eq!(world.pair(1, 2).await.unwrap(), pair);
     assert_eq!((world.waiting(2).await, world.rooms(2).await), (BTreeMap::new(), BTreeSet::new()));
     assert_eq!(world.chat.members(pair).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_ban_is_told_to_those_who_saw_the_user_in_the_room() {
+    let world = World::with(4, asking()).await;
+    let group = world.group(1, &[2, 3]).await;
+    world.ask(group, 2, RoomRequest::Accept).await.unwrap();
+    let pair = world.pair(1, 3).await.unwrap();
+    let begin = world.watcher.seen.lock().unwrap().len();
+    // A member, twice; an invited user; a stranger, twice.
+    for user in [2, 2, 3, 4, 4] {
+        world.ask(group, 1, RoomRequest::Ban(UserId(user))).await.unwrap();
+    }
+    // The other user of a pair has not answered yet.
+    world.chat.block(UserId(1), UserId(3)).await.unwrap();
+    let seen = world.watcher.seen.lock().unwrap()[begin..].to_vec();
+    let banned = ChatEvent::Removed { user: UserId(2), why: Removal::Banned };
+    let ended = ChatEvent::Declined { user: UserId(3) };
+    assert_eq!(seen, [(group, banned), (group, ended.clone()), (pair, ended)]);
+    assert_eq!(world.waiting(3).await, BTreeMap::new());
+    let bans = world.chat.bans(group).await.unwrap();
+    assert_eq!(bans, [UserId(2), UserId(3), UserId(4)]);
 }
 
 #[tokio::test]

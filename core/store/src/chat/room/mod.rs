@@ -158,6 +158,8 @@ pub struct RoomChanged {
     pub was_pending: bool,
     /// The actor's read marker before the change; 0 without an entry.
     pub was_read: u64,
+    /// The target had an entry before the change, accepted or not.
+    pub target_was_member: bool,
     /// The target had not accepted the room before the change.
     pub target_was_pending: bool,
     /// Members before a deletion, at most as many as a room may have.

@@ -520,6 +520,7 @@ async fn apply(
         numbered,
         was_pending: facts.actor.is_some_and(|actor| actor.pending),
         was_read: facts.actor.map_or(0, |actor| actor.read_seq),
+        target_was_member: facts.target.is_some(),
         target_was_pending: facts.target.is_some_and(|target| target.pending),
         former,
     })

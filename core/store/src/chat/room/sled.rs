@@ -405,6 +405,7 @@ fn apply(
     }
     let was_pending = facts.actor.is_some_and(|actor| actor.pending);
     let was_read = facts.actor.map_or(0, |actor| actor.read_seq);
+    let target_was_member = facts.target.is_some();
     let target_was_pending = facts.target.is_some_and(|target| target.pending);
     let actor = member(txn, id, actor, newest)?.map(|member| member.with_id(actor));
     let (room, numbered) = (room.with_id(id), touched);
@@ -417,6 +418,7 @@ fn apply(
         numbered,
         was_pending,
         was_read,
+        target_was_member,
         target_was_pending,
         former,
     })
