@@ -145,3 +145,65 @@ async fn a_large_correction_waits_for_another_operator() {
     }
     shop.check_ledger().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_a_correction_count_once() {
+    let shop = Shop::open("[payment]\nstaff_users = [1]\ncorrection_alone_max = 1000\n").await;
+    for round in 0..6 {
+        let key = format!("c-{round}");
+        let copies =
+            (0..6).map(|_| {
+                let body = json!({"amount": 1000, "direction": "in", "reason": "goodwill"});
+                let (shop, key) = (&shop, key.clone());
+                async move {
+                    shop.post_with("/staff/wallets/1/correct/", body, &[("Idempotency-Key", &key)]).await
+                }
+            });
+        let answers = futures_util::future::join_all(copies).await;
+        let wanted = if round == 0 { 201 } else { 409 };
+        assert!(answers.iter().all(|answer| answer.status == wanted), "round {round}: {answers:?}");
+    }
+    assert_eq!(shop.balance().await, 1000);
+    shop.check_ledger().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_that_goes_away_asked_for_is_on_record() {
+    use tokio::io::AsyncWriteExt;
+
+    const TRIES: u64 = 40;
+    let shop = Shop::open("[payment]\nstaff_users = [1]\n").await;
+    let address = reqwest::Url::parse(&shop.gateway.at("/")).expect("an address");
+    let place = format!("{}:{}", address.host_str().expect("a host"), address.port().expect("a port"));
+    let path = reqwest::Url::parse(&shop.gateway.at("/staff/wallets/1/correct/")).expect("an address");
+    for try_ in 0..TRIES {
+        let body = r#"{"amount": 1, "direction": "in", "reason": "goodwill"}"#;
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: {place}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            path.path(),
+            shop.login.access,
+            body.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(&place).await.expect("connected");
+        stream.write_all(format!("{head}{body}").as_bytes()).await.expect("sent");
+        tokio::time::sleep(Duration::from_micros(150 * try_)).await;
+        drop(stream);
+    }
+    // What was begun ends, and what ended is told of.
+    let recorded = async || {
+        shop.gateway.app.live().identity.audit().flush().await;
+        let finance = super::console_v1::Program::of(&shop.gateway, "operator:finance").await;
+        finance.count("/audit/?event=money_decided&limit=100").await as u64
+    };
+    let started = std::time::Instant::now();
+    loop {
+        let (before, found) = (shop.balance().await, recorded().await);
+        if before == shop.balance().await && before == found && found > 0 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{before} toman, {found} records");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    shop.check_ledger().await;
+}

@@ -294,7 +294,9 @@ async fn a_refused_file_is_tried_again_when_its_cause_is_gone() {
         assert_eq!(gateway.app.live().config.auth.otp_length as usize, length, "{what}");
     };
     // The plugin comes after the file that names it.
-    gateway.edit_config("[auth]\notp_length = 7\n[sms]\nservice = \"NEW\"\n[provider.NEW]\nplugin = \"later\"\n");
+    gateway.edit_config(
+        "[auth]\notp_length = 7\n[sms]\nservice = \"NEW\"\n[provider.NEW]\nplugin = \"later\"\n",
+    );
     refused("a missing plugin", "later.wasm").await;
     let plugins = gateway.plugins_dir();
     std::fs::copy(plugins.join("sandbox-sms.wasm"), plugins.join("later.wasm")).expect("installed");

@@ -237,7 +237,10 @@ pub(crate) struct Waiting {
 
 impl OpenPayments {
     /// Gateways whose open payments would lose their plugin, with the reason.
-    pub(crate) fn left_alone_by(&self, gateways: &PluginPaymentGateways) -> impl Iterator<Item = (String, String)> {
+    pub(crate) fn left_alone_by(
+        &self,
+        gateways: &PluginPaymentGateways,
+    ) -> impl Iterator<Item = (String, String)> {
         let refusal = |(name, waiting): (&String, &Waiting)| {
             let old = &waiting.plugin;
             let change = match gateways.by_name(name) {
