@@ -28,7 +28,8 @@ pub trait FileBytes: Send + Sync {
     /// Removes a file's bytes; missing ones are no error.
     fn remove(&self, file: &StoredFile) -> impl Future<Output = Result<(), PlaceError>> + Send;
 
-    /// Removes a user's unfinished uploads.
+    /// Ends a user's running uploads and removes the unfinished ones. An error means that one could not be ended in
+    /// time; implementations do not wait for a client.
     fn abandon(&self, uploader: UserId) -> impl Future<Output = std::io::Result<()>> + Send;
 }
 
@@ -56,19 +57,26 @@ impl Eraser {
         Eraser { store, chat }
     }
 
-    /// Finishes the erasures that the store lists, and returns their number. Cancellation: may be dropped; the next
-    /// call begins the interrupted erasure again.
+    /// Finishes the erasures that the store lists, and returns their number. One that fails does not stop those behind
+    /// it. Cancellation: may be dropped; the next call begins the interrupted erasure again.
     ///
     /// # Errors
     ///
-    /// See [`EraseFault`]. A later call tries again.
+    /// See [`EraseFault`]: of the first erasure that failed, after all were tried. A later call tries again.
     pub async fn run(&self, bytes: &impl FileBytes) -> Result<usize, EraseFault> {
         let open = self.store.erasures_open(ERASURES_MAX).await?;
+        let mut first = None;
         for erasure in &open {
-            self.finish(erasure, bytes).await?;
-            tracing::info!(user.id = erasure.user.0, "an account's traces were erased");
+            let user = erasure.user.0;
+            match self.finish(erasure, bytes).await {
+                Ok(()) => tracing::info!(user.id = user, "an account's traces were erased"),
+                Err(error) => {
+                    tracing::warn!(user.id = user, %error, "traces of an erased account could not be removed");
+                    first.get_or_insert(error);
+                }
+            }
         }
-        Ok(open.len())
+        first.map_or(Ok(open.len()), Err)
     }
 
     async fn finish(&self, erasure: &Erasure, bytes: &impl FileBytes) -> Result<(), EraseFault> {

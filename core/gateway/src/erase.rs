@@ -30,7 +30,7 @@ pub(crate) async fn erase_all(app: Arc<App>, stop: CancellationToken) {
                 }
                 Ok(_) => begun.notified().await,
                 Err(error) => {
-                    tracing::warn!(%error, "traces of an erased account could not be removed");
+                    tracing::warn!(%error, "erasures failed and are tried again");
                     tokio::time::sleep(RETRY).await;
                 }
             }

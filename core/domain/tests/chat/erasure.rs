@@ -4,15 +4,17 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chelseru_domain::chat::{FileDraft, FileKept, StoredFile};
-use chelseru_domain::erasure::{Eraser, FileBytes};
+use chelseru_domain::erasure::{EraseFault, Eraser, FileBytes};
 use chelseru_domain::files::place::PlaceError;
 use chelseru_store::{ErasureBegun, ErasureDraft, ErasureProof};
 
 use super::*;
 
-/// A disk that refuses so many removals before it obeys.
+/// A disk that refuses so many removals before it obeys, and never ends the uploads of one user.
+#[derive(Default)]
 struct Disk {
     refuses: AtomicUsize,
+    uploading: Option<UserId>,
     removed: Mutex<Vec<String>>,
 }
 
@@ -26,9 +28,25 @@ impl FileBytes for Disk {
         Ok(())
     }
 
-    async fn abandon(&self, _: UserId) -> io::Result<()> {
-        Ok(())
+    async fn abandon(&self, uploader: UserId) -> io::Result<()> {
+        match self.uploading {
+            Some(user) if user == uploader => Err(io::ErrorKind::ResourceBusy.into()),
+            _ => Ok(()),
+        }
     }
+}
+
+async fn close(world: &World, user: u64) {
+    let draft = ErasureDraft {
+        user: UserId(user),
+        look: String::new(),
+        proof: ErasureProof::Staff,
+        forfeit: false,
+        by: UserId(3),
+        now: START,
+    };
+    let begun = world.chat.store().erasure_begin(draft).await.unwrap();
+    assert_eq!(begun, ErasureBegun::Begun { forfeited: 0 });
 }
 
 async fn keep(world: &World, room: RoomId, name: &str) -> StoredFile {
@@ -63,18 +81,9 @@ async fn an_interrupted_erasure_begins_again_and_members_see_it_once() {
         let post = Post { file: Some(file.id), ..post(1, name, Some(name)) };
         world.chat.post_and_wait(group, post).await.unwrap();
     }
-    let draft = ErasureDraft {
-        user: UserId(1),
-        look: String::new(),
-        proof: ErasureProof::Staff,
-        forfeit: false,
-        by: UserId(3),
-        now: START,
-    };
-    let begun = world.chat.store().erasure_begin(draft).await.unwrap();
-    assert_eq!(begun, ErasureBegun::Begun { forfeited: 0 });
+    close(&world, 1).await;
 
-    let disk = Disk { refuses: AtomicUsize::new(2), removed: Mutex::default() };
+    let disk = Disk { refuses: AtomicUsize::new(2), ..Disk::default() };
     for _ in 0..2 {
         let eraser = Eraser::new(world.chat.store().clone(), world.chat.clone());
         assert!(eraser.run(&disk).await.is_err());
@@ -102,6 +111,30 @@ async fn an_interrupted_erasure_begins_again_and_members_see_it_once() {
     assert_eq!(count(|event| matches!(event, ChatEvent::Removed { user: UserId(1), .. })), 1);
     assert_eq!(count(|event| matches!(event, ChatEvent::Edited { .. })), 2);
     assert_eq!(count(|event| matches!(event, ChatEvent::Updated { .. })), 1);
+}
+
+#[tokio::test]
+async fn an_erasure_that_fails_does_not_stop_those_behind_it() {
+    let world = World::new(3).await;
+    for user in 1..=2 {
+        world.chat.group_create(UserId(user), vec![UserId(3)], None, RoomEdit::default()).await.unwrap();
+        close(&world, user).await;
+    }
+    let eraser = Eraser::new(world.chat.store().clone(), world.chat.clone());
+    let rooms = async |user| world.chat.rooms(UserId(user)).await.unwrap().len();
+    let disk = Disk { uploading: Some(UserId(1)), ..Disk::default() };
+    for _ in 0..2 {
+        let failed = eraser.run(&disk).await;
+        assert!(
+            matches!(&failed, Err(EraseFault::Disk(error)) if error.kind() == io::ErrorKind::ResourceBusy),
+            "{failed:?}"
+        );
+        assert_eq!((rooms(1).await, rooms(2).await), (1, 0));
+        let open = world.chat.store().erasures_open(10).await.unwrap();
+        assert_eq!(open.iter().map(|erasure| erasure.user.0).collect::<Vec<_>>(), [1]);
+    }
+    assert_eq!(eraser.run(&Disk::default()).await.unwrap(), 1);
+    assert_eq!((rooms(1).await, rooms(3).await), (0, 2));
 }
 
 #[tokio::test]
