@@ -17,12 +17,16 @@ use tokio::fs::File;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::OwnedMutexGuard;
 
+use super::slots::Slots;
 use super::{FileError, FileStore, FileWords, Incoming, lock, not_set_aside, title};
 
 pub(super) const STATE: &str = "json";
 pub(super) const PART: &str = "part";
 /// How long a request waits for another one on the same upload.
 const TURN_MAX: Duration = Duration::from_millis(500);
+/// How often an erasure ends the requests of an upload's user, and waits [`TURN_MAX`] for the upload: ten seconds in
+/// all. The completion of an upload, which goes on, rarely takes longer.
+const TURNS_MAX: u32 = 20;
 
 /// An upload to begin.
 #[derive(Debug, Clone)]
@@ -76,6 +80,22 @@ impl Begun {
         // A read ends at once, and a request whose client is gone ends soon.
         let locked = tokio::time::timeout(TURN_MAX, self.upload.lock_owned()).await;
         locked.map_err(|_| FileError::InUse)
+    }
+
+    /// Locks an upload after ending all requests that send something for its user. A request locks the upload before
+    /// it takes the place by which it is ended, so each turn ends them again.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::InUse`] when the request has not ended in time, because it completes the upload.
+    async fn taken_from(self, slots: &Slots, turns: u32) -> Result<OwnedMutexGuard<Upload>, FileError> {
+        for _ in 0..turns {
+            slots.displace_all(self.user);
+            if let Ok(upload) = self.clone().locked().await {
+                return Ok(upload);
+            }
+        }
+        Err(FileError::InUse)
     }
 }
 
@@ -263,12 +283,18 @@ impl FileStore {
         Ok(())
     }
 
-    /// Ends all uploads of a user. One in use ends when its request is over.
+    /// Ends all uploads of a user, and the requests that send them. Does not wait for a client: other erasures wait.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::InUse`] when one is just being completed, [`FileError::Disk`]. A later call ends the rest.
     pub(super) async fn abandon_resumable(&self, user: UserId) -> Result<(), FileError> {
+        // Those that are not resumable too.
+        self.slots.displace_all(user);
         let own = |begun: &&Begun| begun.user == user;
         let uploads: Vec<_> = lock(&self.resumable).values().filter(own).cloned().collect();
         for begun in uploads {
-            let upload = begun.upload.lock().await;
+            let upload = begun.taken_from(&self.slots, TURNS_MAX).await?;
             self.give_up(&upload).await?;
         }
         Ok(())
@@ -400,5 +426,55 @@ impl Piece {
         self.file.flush().await?;
         self.file.sync_all().await?;
         Ok(self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn begun(user: UserId) -> Begun {
+        Begun::of(Upload {
+            id: "up".to_owned(),
+            user,
+            room: RoomId(1),
+            bytes: 10,
+            title: String::new(),
+            text: None,
+            metadata: String::new(),
+            expires_at: Timestamp::from_secs(1),
+            file: None,
+        })
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_taken_from_its_running_request() {
+        let (slots, limits) = (Arc::new(Slots::default()), chelseru_config::Files::default());
+        // A request that has its place, and one that takes it once it was told to end.
+        for late in [false, true] {
+            let begun = begun(UserId(1));
+            let upload = begun.clone().locked().await.unwrap();
+            let place = || slots.take(UserId(1), &limits, Instant::now()).unwrap();
+            let request = async {
+                let mut slot = place();
+                if late {
+                    slot.progress.displaced.cancelled().await;
+                    slot = place();
+                }
+                slot.progress.displaced.cancelled().await;
+                drop(upload);
+            };
+            let ((), taken) = tokio::join!(request, begun.taken_from(&slots, TURNS_MAX));
+            assert_eq!(taken.unwrap().user, UserId(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_not_given_back_is_in_use() {
+        let begun = begun(UserId(1));
+        let _completing = begun.clone().locked().await.unwrap();
+        assert!(matches!(begun.taken_from(&Slots::default(), 1).await, Err(FileError::InUse)));
     }
 }

@@ -102,6 +102,17 @@ impl Slots {
         Ok(Slot { slots: self.clone(), number, progress })
     }
 
+    /// Ends all of a user's uploads that have a place.
+    pub(super) fn displace_all(&self, user: UserId) {
+        self.lock().places.retain(|_, place| {
+            let stays = place.user != user;
+            if !stays {
+                place.progress.displaced.cancel();
+            }
+            stays
+        });
+    }
+
     /// No code that can panic runs under the lock.
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
@@ -182,6 +193,22 @@ mod tests {
         let fifth = take(5, 70).expect("a place");
         assert!(fourth.progress.displaced.is_cancelled() && !third.progress.displaced.is_cancelled());
         drop((held, other, third, fourth, fifth));
+        assert!(slots.lock().places.is_empty());
+    }
+
+    #[test]
+    fn all_uploads_of_a_user_are_ended_and_their_places_are_free() {
+        let (slots, limits, start) = (Arc::new(Slots::default()), limits(), Instant::now());
+        let take = |user: u64| slots.take(UserId(user), &limits, start);
+        let own: Vec<Slot> = (0..3).map(|_| take(1).expect("a place")).collect();
+        let other = take(2).expect("a place");
+        slots.displace_all(UserId(1));
+        assert!(own.iter().all(|slot| slot.progress.displaced.is_cancelled()));
+        assert!(!other.progress.displaced.is_cancelled());
+        let next: Vec<_> = (0..3).map(|_| take(3).expect("a place")).collect();
+        drop(own);
+        assert_eq!(slots.lock().places.len(), 4);
+        drop((next, other));
         assert!(slots.lock().places.is_empty());
     }
 }
