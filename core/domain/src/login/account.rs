@@ -1,20 +1,22 @@
 //! The parts of an account that its user chooses: user name, mail address, first and last name.
 //!
-//! A user name has 1 to 150 letters, digits and `@.+-_`. Names that look alike are one name ([`look_alike`]): whoever
-//! has the name `علیرضا` logs in as `عليرضا` too, and nobody else can register it. Names of the form `G<group>-...`,
-//! which the login by code makes, are refused. Choosing one would block the owner of that number, and "already
-//! exists" would reveal which numbers have accounts.
+//! A user name has 1 to 150 letters, digits and `@.+-_`, all of them visible. Names that look alike are one name
+//! ([`look_alike`]): whoever has the name `علیرضا` logs in as `عليرضا` too, and nobody else can register it. Names of
+//! the form `G<group>-...`, which the login by code makes, are refused. Choosing one would block the owner of that
+//! number, and "already exists" would reveal which numbers have accounts.
 
 pub use chelseru_store::Rights;
 use chelseru_store::chat::FileId;
 use chelseru_store::{Timestamp, User};
 use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::CodePointMapData;
+use icu_properties::props::{GeneralCategory, GeneralCategoryGroup, Script};
 use sha2::{Digest, Sha256};
 
 use crate::PhoneNumber;
 use crate::ids::UserId;
 use crate::login::group::Group;
-use crate::text::seen;
+use crate::text::{is_unseen, seen};
 
 pub const USERNAME_CHARS_MAX: usize = 150;
 /// Bytes of what a name is found by (see [`key_by_look`]): what 150 characters have at most.
@@ -39,10 +41,14 @@ pub enum UsernameFault {
 ///
 /// [`UsernameFault`]. Does not look whether an account has the name.
 pub fn username_check(name: &str) -> Result<(), UsernameFault> {
-    let fits = |character: char| character.is_alphanumeric() || "@.+-_".contains(character);
+    // Unicode calls some characters letters that show nothing, and some vowel signs, which need another letter.
+    let fits = |character: char| {
+        (character.is_alphanumeric() && !is_unseen(character)) || "@.+-_".contains(character)
+    };
     // One character may look like eighteen (`U+FDFA`).
     let length_fits = |text: &str| (1..=USERNAME_CHARS_MAX).contains(&text.chars().count());
-    if !length_fits(name) || !length_fits(&look_alike(name)) || !name.chars().all(fits) {
+    let length_fits = length_fits(name) && length_fits(&look_alike(name));
+    if !length_fits || !name.chars().all(fits) || name.chars().all(is_mark) {
         return Err(UsernameFault::Invalid);
     }
     if is_reserved(name) {
@@ -57,6 +63,21 @@ fn is_reserved(name: &str) -> bool {
     let Some(rest) = look.strip_prefix('g') else { return false };
     let group = rest.trim_start_matches(|character: char| character.is_numeric());
     group.len() < rest.len() && group.starts_with('-')
+}
+
+/// Whether a character is written over, under or around another one.
+fn is_mark(character: char) -> bool {
+    GeneralCategoryGroup::Mark.contains(CodePointMapData::<GeneralCategory>::new().get(character))
+}
+
+/// Whether names with and without a mark are one: accents that no letter is composed with, among them the Greek iota
+/// below (U+0345), and the signs of scripts that are mostly written without them. Vowel signs of other scripts make
+/// another word, for example those of Thai and Devanagari, so they count.
+fn is_optional_mark(character: char) -> bool {
+    let script = CodePointMapData::<Script>::new().get(character);
+    // Accents have the script of their letter, which Unicode calls inherited.
+    let optional = [Script::Inherited, Script::Arabic, Script::Hebrew, Script::Syriac].contains(&script);
+    optional && is_mark(character)
 }
 
 /// The user name of a number's account in a group, as in the original.
@@ -91,9 +112,8 @@ pub fn look_alike(name: &str) -> String {
     };
     // Vowel signs and kashida are no letters; what is left of decomposed letters is composed first.
     let seen = |character: &char| {
-        let mark = matches!(*character, '\u{640}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}' | '\u{670}'
-            | '\u{6d6}'..='\u{6dc}' | '\u{6df}'..='\u{6e4}' | '\u{6e7}' | '\u{6e8}' | '\u{6ea}'..='\u{6ed}');
-        !mark && (character.is_alphanumeric() || character.is_ascii())
+        let letter = character.is_alphanumeric() && !is_unseen(*character) && !is_optional_mark(*character);
+        character.is_ascii() || (letter && *character != '\u{640}')
     };
     // Upper case first: it writes `ß` as `SS` and both forms of sigma as one.
     let folded = ComposingNormalizerBorrowed::new_nfkc().normalize(name);
@@ -217,6 +237,38 @@ mod tests {
     }
 
     #[test]
+    fn letters_that_show_nothing_are_refused() {
+        for unseen in ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}', '\u{13441}', '\u{13442}'] {
+            for name in [format!("victim_x7{unseen}"), unseen.to_string(), format!("G{unseen}0-09120000005")]
+            {
+                assert_eq!(username_check(&name), Err(UsernameFault::Invalid), "{name:?}");
+            }
+            assert_eq!(look_alike(&format!("victim{unseen}_x7")), "victim_x7", "{unseen:?}");
+            assert!(is_reserved(&format!("G{unseen}0-09120000005")), "{unseen:?}");
+        }
+        // Every other letter that Unicode lets programs ignore.
+        let letters = ('\u{80}'..=char::MAX).filter(|character| character.is_alphanumeric());
+        for unseen in letters.filter(|character| is_unseen(*character)) {
+            assert_eq!(username_check(&format!("a{unseen}")), Err(UsernameFault::Invalid), "{unseen:?}");
+        }
+    }
+
+    #[test]
+    fn marks_alone_are_no_name() {
+        for name in
+            ["\u{345}", "\u{5b0}\u{5b7}", "\u{947}", "\u{93e}\u{93f}", "\u{e38}", "\u{730}", "\u{64e}"]
+        {
+            assert_eq!(username_check(name), Err(UsernameFault::Invalid), "{name:?}");
+        }
+        for name in ["\u{5e9}\u{5c1}\u{5b8}", "\u{915}\u{947}", "\u{e01}\u{e38}", "_\u{947}"] {
+            assert_eq!(username_check(name), Ok(()), "{name:?}");
+        }
+        for name in ["G\u{5b0}0-09120000005", "G\u{345}0-09120000005", "G0\u{5bd}-"] {
+            assert_eq!(username_check(name), Err(UsernameFault::Taken), "{name:?}");
+        }
+    }
+
+    #[test]
     fn a_name_of_the_login_by_code_says_whose_it_is() {
         for (group, number) in [("0", "09120000004"), ("17", "09999999999")] {
             let identity = (Group::parse(group).unwrap(), PhoneNumber::parse(number).unwrap());
@@ -256,11 +308,20 @@ mod tests {
             ("آرش", "ا\u{653}رش"),
             ("كاظم", "کاظم"),
             ("ａｌｉ", "ali"),
+            ("victim_x7\u{345}", "victim_x7"),
+            ("victim\u{5b0}_x7", "victim_x7"),
+            ("\u{5e9}\u{5c1}\u{5b8}\u{5dc}\u{5d5}\u{5b9}\u{5dd}", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
+            ("\u{71d}\u{730}", "\u{71d}"),
+            ("a\u{364}", "a"),
+            ("\u{3b1}\u{345}", "\u{1fb3}"),
         ] {
             assert_eq!(look_alike(one), look_alike(other), "{one} {other}");
             assert_eq!(look_alike(&look_alike(one)), look_alike(one), "{one}");
         }
-        for (one, other) in [("ali", "alia"), ("a.li", "ali"), ("café", "cafe"), ("علی", "علا")] {
+        for (one, other) in [("ali", "alia"), ("a.li", "ali"), ("café", "cafe"), ("علی", "علا")]
+            .into_iter()
+            .chain([("\u{915}\u{947}", "\u{915}"), ("\u{e01}\u{e38}", "\u{e01}\u{e39}")])
+        {
             assert_ne!(look_alike(one), look_alike(other), "{one} {other}");
         }
     }
