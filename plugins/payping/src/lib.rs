@@ -113,7 +113,7 @@ impl Payment for Payping {
         let reference = names.iter().map(|name| fields.get(name)).find(|value| !value.is_empty())?;
         let receipt = [fields.get("paymentRefId"), fields.get("refid")]
             .into_iter()
-            .find(|number| number.parse::<u64>().is_ok_and(|number| number > 0));
+            .find(|number| receipt_number(number).is_some());
         let cancelled = receipt.is_none() && matches!(fields.get("status"), "0" | "-1");
         let (reference, receipt) = (reference.to_owned(), receipt.map(str::to_owned));
         Some(Claim { reference, cancelled, receipt, data: Vec::new() })
@@ -129,11 +129,14 @@ impl Payment for Payping {
                 Found::Verdict(verdict) => return Ok(verdict),
             },
         };
-        let Ok(receipt_number) = receipt.parse::<u64>() else {
-            return Ok(Verdict::ClaimDenied(Rejection::new("133", "the receipt is not a number")));
+        let Some(number) = receipt_number(&receipt) else {
+            return Ok(Verdict::ClaimDenied(Rejection::new(
+                "133",
+                "the receipt is not a number of PayPing's",
+            )));
         };
         let body = Object::new()
-            .number("paymentRefId", receipt_number)
+            .number("paymentRefId", number)
             .text("paymentCode", &payment.reference)
             .number("amount", payment.amount_rial / RIAL_PER_TOMAN);
         let url = [&context.base_url()?, "/v3/pay/verify"].concat();
@@ -201,6 +204,12 @@ impl PaymentReverse for Payping {
     }
 }
 
+/// The number of a receipt. PayPing's are positive and 64 bits with a sign; it refuses to read a request with a larger
+/// one, which anybody can write into a form.
+fn receipt_number(text: &str) -> Option<u64> {
+    text.parse::<u64>().ok().filter(|number| (1..=i64::MAX.unsigned_abs()).contains(number))
+}
+
 /// By the operator's setting: PayPing holds such payments back for the time in which they can be reversed.
 fn reversible(context: &dyn Context) -> bool {
     context.optional("reversible").as_deref() == Some("true")
@@ -227,9 +236,7 @@ fn find_receipt(context: &dyn Context, payment: &Stored) -> Result<Found, Error>
     let reason = |text: &str| Rejection::new(status, text);
     Ok(match status {
         // Paid and confirmed, or paid and waiting for us.
-        "1" | "5" if receipt.parse::<u64>().is_ok_and(|number| number > 0) => {
-            Found::Receipt(receipt.to_owned())
-        }
+        "1" | "5" if receipt_number(receipt).is_some() => Found::Receipt(receipt.to_owned()),
         "0" | "2" => Found::Verdict(Verdict::NotPaid(reason("not paid yet"))),
         "3" => Found::Verdict(Verdict::Cancelled(reason("cancelled"))),
         "4" => Found::Verdict(Verdict::Failed(reason("the bank did not confirm it"))),
@@ -578,6 +585,29 @@ mod tests {
         let body = encode::form(&[("status", "0"), ("errorCode", "127"), ("data", data)]);
         let claim = callback(form, &body).expect("a claim");
         assert!(claim.cancelled && claim.receipt.is_none());
+    }
+
+    #[test]
+    fn a_receipt_number_that_payping_cannot_read_is_never_sent() {
+        let form = |number: &str| {
+            let data = format!(r#"{{"paymentCode":"Vw3kD1Gr","paymentRefId":{number}}}"#);
+            let body = encode::form(&[("status", "1"), ("data", data.as_str())]);
+            callback("application/x-www-form-urlencoded", &body).expect("a claim").receipt
+        };
+        let largest = i64::MAX.to_string();
+        assert_eq!(form(&largest), Some(largest.clone()));
+        for number in ["0", "-1", "9223372036854775808", "18446744073709551615", "18446744073709551616"] {
+            assert_eq!(form(number), None, "{number}");
+            // Stored by an earlier version.
+            let unasked = script();
+            let denied = Payping::verify(&unasked, stored(), claim(Some(number)));
+            assert!(matches!(denied, Ok(Verdict::ClaimDenied(_))), "{number}: {denied:?}");
+            assert!(unasked.requests().is_empty(), "{number}");
+        }
+        let asked = script().reply(200, VERIFIED);
+        let other = Payping::verify(&asked, stored(), claim(Some(&largest)));
+        assert!(matches!(other, Ok(Verdict::ClaimDenied(_))), "{other:?}");
+        assert_eq!(asked.requests().len(), 1);
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub(crate) struct Bank {
     pub(crate) same_receipt: Mutex<Option<u64>>,
     /// Knows a payment by its receipt only.
     pub(crate) needs_receipt: AtomicBool,
+    /// What a question about a receipt that is not the payment's ends with, instead of a denied claim.
+    pub(crate) chokes_with: Mutex<Option<GatewayError>>,
 }
 
 impl Bank {
@@ -111,6 +113,7 @@ impl Bank {
             down: AtomicBool::new(false),
             same_receipt: Mutex::default(),
             needs_receipt: AtomicBool::default(),
+            chokes_with: Mutex::default(),
         })
     }
 
@@ -304,7 +307,10 @@ impl PaymentGateway for Bank {
         }
         let answer = || self.answer(&question, claim.as_ref());
         match self.next_fault() {
-            None => Ok(answer()),
+            None => match (answer(), self.chokes_with.lock().unwrap().clone()) {
+                (Verdict::ClaimDenied(_), Some(error)) => Err(error),
+                (answer, _) => Ok(answer),
+            },
             Some(Fault::Throttled(wait)) => Err(throttled(wait)),
             Some(Fault::Refused | Fault::Down) => Err(GatewayError::Unavailable("down".into())),
             Some(Fault::LostRequest) => Err(GatewayError::Unknown("silence".into())),

@@ -3,7 +3,7 @@
 use chelseru_store::EventFilter;
 use std::sync::atomic::Ordering;
 
-use chelseru_domain::money::payment::gateway::{GatewayError, Listed};
+use chelseru_domain::money::payment::gateway::{GatewayError, Listed, Reason};
 use chelseru_domain::money::payment::{CallbackError, CreateError};
 use chelseru_domain::operator::webhook::Webhooks;
 use chelseru_store::{CLAIMS_MAX, EventBody, PaymentState};
@@ -115,6 +115,84 @@ async fn the_payers_receipt_is_tried_before_what_strangers_post() {
         world.pass(MINUTE).await;
         assert_eq!(world.payment(&payment).await.state, PaymentState::Paid, "{vouches}");
         assert_eq!(world.available().await, 50_000);
+    }
+}
+
+/// A stranger names something that the bank cannot read, and the payer's callback is lost.
+#[tokio::test]
+async fn a_claim_whose_question_fails_does_not_keep_a_paid_payment_pending() {
+    for error in [
+        GatewayError::Refused(Reason::default()),
+        GatewayError::Unauthorized(Reason::default()),
+        GatewayError::Unavailable("HTTP 400".into()),
+        GatewayError::Unknown("HTTP 500".into()),
+    ] {
+        let world = World::new();
+        let payment = world.create(50_000).await;
+        *world.bank().chokes_with.lock().unwrap() = Some(error.clone());
+        for number in 0..5 {
+            let asked = world.stranger(&payment, Some(&format!("9{number}"))).await;
+            assert_eq!(asked.state, PaymentState::Pending, "{error}");
+            world.clock.advance(Duration::from_secs(3));
+        }
+        assert_eq!(world.payment(&payment).await.claims.len(), 5, "they may be true");
+        world.bank().pay(reference(&payment));
+        let asked = questions(&world);
+        world.pass(MINUTE).await;
+        assert_eq!(world.payment(&payment).await.state, PaymentState::Paid, "{error}");
+        assert_eq!(questions(&world) - asked, 4, "three claims, and none");
+        assert_eq!(world.available().await, 50_000);
+        world.check_ledger().await;
+    }
+}
+
+/// The question about the payer's own receipt fails, and this bank calls a payment unpaid without the receipt.
+#[tokio::test]
+async fn a_no_beside_a_claim_whose_question_failed_ends_nothing() {
+    for (fault, vouches) in [(Fault::Down, true), (Fault::LostRequest, true), (Fault::Down, false)] {
+        let world = World::new();
+        world.bank().needs_receipt.store(true, Ordering::SeqCst);
+        let payment = world.create(50_000).await;
+        world.clock.advance(WINDOW - Duration::from_secs(10));
+        world.bank().pay(reference(&payment));
+        let receipt = world.bank().receipt(reference(&payment));
+        let own = callback(reference(&payment), true);
+        let own = Callback { query: format!("{}&receipt={receipt}", own.query), ..own };
+        world.bank().fault(fault);
+        world.take(&if vouches { vouched(&payment, own) } else { own }).await;
+        world.bank().fault(fault);
+        let asked = questions(&world);
+        world.pass(MINUTE).await;
+        assert_eq!(questions(&world) - asked, 2, "with the receipt, and without");
+        assert_eq!(world.payment(&payment).await.state, PaymentState::Pending, "{fault:?}");
+        world.pass(MINUTE).await;
+        assert_eq!(world.payment(&payment).await.state, PaymentState::Paid, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_limits_requests_is_not_asked_about_the_next_claim() {
+    for (faults, asks) in [(&[][..], 1), (&[Fault::Down], 2), (&[Fault::LostRequest, Fault::Down], 3)] {
+        let world = World::new();
+        let payment = world.create(50_000).await;
+        world.bank().down.store(true, Ordering::SeqCst);
+        for number in 0..4 {
+            world.stranger(&payment, Some(&format!("9{number}"))).await;
+            world.clock.advance(Duration::from_secs(3));
+        }
+        world.bank().down.store(false, Ordering::SeqCst);
+        world.bank().pay(reference(&payment));
+        for fault in faults {
+            world.bank().fault(*fault);
+        }
+        world.bank().fault(Fault::Throttled(90));
+        let asked = questions(&world);
+        world.pass(MINUTE).await;
+        world.pass(MINUTE).await;
+        assert_eq!(questions(&world) - asked, asks, "and nothing during its wait");
+        assert_eq!(world.payment(&payment).await.state, PaymentState::Pending);
+        world.pass(MINUTE).await;
+        assert_eq!(world.payment(&payment).await.state, PaymentState::Paid);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every question passes here: from the reconciler, a callback, the gateway's list, or staff. Each payment has at most
 //! one question in flight; waiting callers share its answer, unless they bring a new claim. Claims are tried by weight
-//! ([`by_weight`]). One that the gateway denies is dropped and proves nothing; the last question has no claim. A
+//! ([`by_weight`]). One that the gateway denies is dropped and proves nothing. One whose question fails stays stored,
+//! because it may be true, and does not stand in the way of the others ([`conclude`]). The last question has no claim. A
 //! question is recorded before it is asked, because it may confirm the payment and a crash must not hide it: by the
 //! record of the payment's start already, and otherwise by a change of its own. A claim is stored before it is asked
 //! about, unless it says nothing that the gateway does not know ([`is_bare`]). Repeated callbacks without news are
@@ -74,6 +75,8 @@ struct Answer {
     by_claim: Option<PaymentClaim>,
     /// No question can have had an effect.
     nothing_done: bool,
+    /// The last question had no answer.
+    silent: bool,
 }
 
 impl Payments {
@@ -198,15 +201,17 @@ impl Payments {
         Ok(Ok(Noted { payment, asked_before, claim: unstored }))
     }
 
-    /// Asks with the weightiest claims in turn while the gateway denies them, then without one.
+    /// Asks with the weightiest claims in turn while the gateway denies them or a question about one fails, then without
+    /// one.
     async fn question(&self, gateway: &dyn PaymentGateway, payment: &Payment) -> Answer {
         let mut denied = Vec::new();
         let mut nothing_done = true;
         let Some(stored) = StoredPayment::of(payment) else {
             let verdict = Err(GatewayError::Unavailable("the gateway does not know it".to_owned()));
-            return Answer { verdict, denied, by_claim: None, nothing_done };
+            return Answer { verdict, denied, by_claim: None, nothing_done, silent: true };
         };
         let mut by_claim = None;
+        let mut failed: Option<GatewayError> = None;
         let claims = by_weight(&payment.claims).into_iter().take(CLAIMS_TRIED_MAX);
         let claims = claims.map(|kept| Some(kept.claim.clone()));
         let mut verdict = Ok(Verdict::UnknownReference);
@@ -218,17 +223,27 @@ impl Payments {
                     tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %reason, "the gateway denies a callback's claim");
                     denied.push(claim);
                 }
+                // Anybody can post a claim, and the gateway may choke on what it names.
+                (Err(error), Some(claim)) if names_something(&claim) && !is_throttled(error) => {
+                    tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "the question about a callback's claim failed");
+                    // An outcome that is unknown outweighs a question that did nothing.
+                    if failed.as_ref().is_none_or(GatewayError::nothing_done) {
+                        failed = Some(error.clone());
+                    }
+                }
                 (_, claim) => {
                     by_claim = claim.filter(|claim| claim.receipt.is_some());
                     break;
                 }
             }
         }
+        let silent = matches!(&verdict, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
+        let verdict = conclude(verdict, failed);
         if let Err(error) = &verdict {
             self.holds.note(gateway.name(), error, self.clock.now());
             tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "whether it is paid is unknown; it stays unchanged");
         }
-        Answer { verdict, denied, by_claim, nothing_done }
+        Answer { verdict, denied, by_claim, nothing_done, silent }
     }
 
     /// Applies the meaning of an answer.
@@ -239,12 +254,11 @@ impl Payments {
         now: Timestamp,
     ) -> Result<Looked, StoreError> {
         let Asking { payment, answer, keep_asking, mut claim } = asking;
-        let Answer { verdict, denied, by_claim, nothing_done } = answer;
+        let Answer { verdict, denied, by_claim, nothing_done, silent } = answer;
         claim.take_if(|claim| denied.contains(&claim.claim));
         if !denied.is_empty() {
             self.store.payment_claims_denied(payment.id, denied).await?;
         }
-        let silent = matches!(&verdict, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
         // Pending means that an answer will follow.
         let answered = matches!(&verdict, Ok(verdict) if !matches!(verdict, Verdict::Pending(_)));
         let question = match nothing_done && !keep_asking {
@@ -355,8 +369,32 @@ struct Asking {
 /// not have; then the newest.
 fn by_weight(claims: &[KeptClaim]) -> Vec<&KeptClaim> {
     let mut claims: Vec<&KeptClaim> = claims.iter().rev().collect();
-    claims.sort_by_key(|kept| (kept.claim.receipt.is_none() && kept.claim.data.is_empty(), !kept.vouched));
+    claims.sort_by_key(|kept| (!names_something(&kept.claim), !kept.vouched));
     claims
+}
+
+/// Whether a claim names something that the gateway is asked about.
+fn names_something(claim: &PaymentClaim) -> bool {
+    claim.receipt.is_some() || !claim.data.is_empty()
+}
+
+/// Whether the gateway is not to be asked anything else now.
+fn is_throttled(error: &GatewayError) -> bool {
+    matches!(error, GatewayError::Throttled(_))
+}
+
+/// The answer of a check in which the question about a claim failed: the last one, unless that says no. The claim may
+/// be the payer's own, and a gateway that needs its receipt says "not paid" without it, so a no must not end the payment.
+fn conclude(
+    last: Result<Verdict, GatewayError>,
+    failed: Option<GatewayError>,
+) -> Result<Verdict, GatewayError> {
+    let Some(failed) = failed else { return last };
+    match last {
+        Ok(Verdict::NotPaid(_) | Verdict::UnknownReference | Verdict::ClaimDenied(_)) => Err(failed),
+        Err(error) if error.nothing_done() && !is_throttled(&error) => Err(failed),
+        last => last,
+    }
 }
 
 /// Whether a claim says nothing but that the payer came back. It need not survive a crash: the gateway is asked without
