@@ -360,7 +360,7 @@ async fn only_the_banks_word_leads_back_and_a_stranger_makes_few_questions() {
 }
 
 #[tokio::test]
-async fn a_late_payment_leaves_another_one_of_its_order_open() {
+async fn a_late_payment_pays_its_order_although_another_one_is_open() {
     let world = World::new();
     let order = || PaymentRequest { order: "o-1".into(), ..request(50_000) };
     let first = world.payments.create(world.banks.as_ref(), order()).await.unwrap().payment;
@@ -371,8 +371,13 @@ async fn a_late_payment_leaves_another_one_of_its_order_open() {
     world.bank().pay_again(reference(&first));
     world.clock.advance(MINUTE);
     assert_eq!(world.callback(&first, true).await.state, PaymentState::Paid);
-    let again = world.payments.create(world.banks.as_ref(), order()).await.unwrap().payment;
-    assert_eq!(again.id, second.id, "the order's open payment is still found");
+    let error = world.payments.create(world.banks.as_ref(), order()).await.unwrap_err();
+    assert!(matches!(error, CreateError::OrderPaid(id) if id == first.id), "{error:?}");
+    assert_eq!(world.payment(&second).await.state, PaymentState::Pending);
+    // A shop whose orders repeat is led to the open one.
+    let repeats = PaymentRequest { unique_order: false, ..order() };
+    let again = world.payments.create(world.banks.as_ref(), repeats).await.unwrap().payment;
+    assert_eq!(again.id, second.id);
 }
 
 #[tokio::test]

@@ -406,13 +406,13 @@ async fn a_store_from_before_the_indexes_gets_them_wherever_it_was_interrupted()
             let (order, user) = (payment.order.clone(), payment.user);
             let again = PaymentDraft { order, user, unique_order: true, ..draft(500) };
             match (open, paid) {
-                (true, _) => {
-                    let made = store.payment_create(again).await.unwrap();
-                    assert!(matches!(made, PaymentCreated::OrderOpen(_)), "{made:?}");
-                }
-                (false, true) => {
+                (_, true) => {
                     let made = store.payment_create(again).await.unwrap();
                     assert!(matches!(made, PaymentCreated::OrderPaid(_)), "{made:?}");
+                }
+                (true, false) => {
+                    let made = store.payment_create(again).await.unwrap();
+                    assert!(matches!(made, PaymentCreated::OrderOpen(_)), "{made:?}");
                 }
                 (false, false) => {}
             }

@@ -3,9 +3,9 @@
 
 use chelseru_store::{
     Account, Attempt, CreditFacts, DeliveryState, EventBody, EventFilter, EventId, KeptClaim, Once,
-    OpeningBalance, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt, PaymentRefunded,
-    PaymentSettled, PaymentStart, PaymentStep, Redirect, RedirectMethod, RefundDraft, RefundTo, SpendDraft,
-    SpendMade, UserId,
+    OpeningBalance, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt, PaymentRefunded,
+    PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect, RedirectMethod, RefundDraft, RefundTo,
+    SpendDraft, SpendMade, UserId,
 };
 
 use super::*;
@@ -119,6 +119,84 @@ async fn any_text_of_a_payment_comes_back_as_it_was() {
         };
         assert_eq!(store.spend_get(made.id).await.unwrap(), Some(made));
         assert_eq!(store.ledger_verify().await.unwrap().difference, None);
+    }
+}
+
+/// A new pending payment.
+async fn begun(store: &Store, draft: PaymentDraft, name: &str) -> PaymentId {
+    let PaymentCreated::Created(made) = store.payment_create(draft).await.unwrap() else {
+        panic!("{name} is not created")
+    };
+    store.payment_started(made.id, start(name), secs(70), secs(11)).await.unwrap();
+    made.id
+}
+
+async fn settled(store: &Store, id: PaymentId, number: &str) {
+    let settled = store.payment_settle(id, receipt(number), None, secs(12)).await.unwrap();
+    assert!(matches!(settled, PaymentSettled::Now(_)), "{settled:?}");
+}
+
+/// Which payment pays Alice's order.
+async fn pays(store: &Store, order: &str) -> PaymentId {
+    match store.payment_create(payment(order, None)).await.unwrap() {
+        PaymentCreated::OrderPaid(paid) => paid.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_paid_late_is_paid_although_another_payment_is_open() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let first = begun(&store, payment("o-1", None), "A1").await;
+        let cancelled = PaymentState::Cancelled;
+        store.payment_end(first, cancelled, String::new(), None, secs(12)).await.unwrap();
+        let second = begun(&store, payment("o-1", None), "A2").await;
+        settled(&store, first, "R1").await;
+        assert_eq!(pays(&store, "o-1").await, first);
+        let repeats = PaymentDraft { unique_order: false, ..payment("o-1", None) };
+        let made = store.payment_create(repeats).await.unwrap();
+        assert!(matches!(&made, PaymentCreated::OrderOpen(open) if open.id == second), "{made:?}");
+        // The newest one is named when both are paid, whichever was paid last.
+        settled(&store, second, "R2").await;
+        assert_eq!(pays(&store, "o-1").await, second);
+    }
+}
+
+#[tokio::test]
+async fn an_order_stays_paid_until_its_last_paid_payment_is_refunded() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let repeats = || PaymentDraft { unique_order: false, ..payment("o-1", None) };
+        let mut paid = Vec::new();
+        // Between them are payments of another user, of another order, and one that failed.
+        for n in 0..3 {
+            let other_user = PaymentDraft { user: UserId(2), ..repeats() };
+            let drafts = [repeats(), other_user, PaymentDraft { order: "o-2".to_owned(), ..repeats() }];
+            for (draft, kind) in drafts.into_iter().zip(["a", "b", "c"]) {
+                let name = format!("{kind}{n}");
+                let id = begun(&store, draft, &name).await;
+                settled(&store, id, &name).await;
+                paid.extend((kind == "a").then_some(id));
+            }
+            let failed = begun(&store, repeats(), &format!("d{n}")).await;
+            let state = PaymentState::Failed;
+            store.payment_end(failed, state, String::new(), None, secs(12)).await.unwrap();
+        }
+        let give_back = async |payment| {
+            let (to, by, now) = (RefundTo::Gateway, UserId(9), secs(20));
+            let draft = RefundDraft { payment, amount: None, to, by, note: String::new(), now, once: None };
+            let refunded = store.payment_refund(draft).await.unwrap();
+            assert!(matches!(refunded, PaymentRefunded::Done(..)), "{refunded:?}");
+        };
+        assert_eq!(pays(&store, "o-1").await, paid[2]);
+        give_back(paid[1]).await;
+        assert_eq!(pays(&store, "o-1").await, paid[2]);
+        give_back(paid[2]).await;
+        assert_eq!(pays(&store, "o-1").await, paid[0]);
+        give_back(paid[0]).await;
+        let made = store.payment_create(payment("o-1", None)).await.unwrap();
+        assert!(matches!(made, PaymentCreated::Created(_)), "{made:?}");
     }
 }
 

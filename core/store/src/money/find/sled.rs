@@ -31,7 +31,7 @@ const BUILD_SAID: u64 = 50_000;
 pub(crate) struct OrderEntry {
     /// The payment that is open.
     pub(crate) open: u64,
-    /// The payment that is paid.
+    /// The newest payment that is paid.
     pub(crate) paid: u64,
 }
 
@@ -106,12 +106,42 @@ pub(crate) fn order_paid(txn: &mut Txn, payment: &Payment, is_paid: bool) -> Res
     let key = keys::order(payment.user, &payment.order);
     let mut entry = OrderEntry::get(txn, &key)?;
     match is_paid {
-        true => entry.paid = payment.id.0,
-        false if entry.paid == payment.id.0 => entry.paid = 0,
+        true => entry.paid = entry.paid.max(payment.id.0),
+        false if entry.paid == payment.id.0 => entry.paid = paid_besides(txn, payment)?,
         false => return Ok(()),
     }
     entry.put(txn, key);
     Ok(())
+}
+
+/// The newest other payment of a payment's user and order that is paid, or 0.
+fn paid_besides(txn: &Txn, payment: &Payment) -> Result<u64, StoreError> {
+    let (of_order, of_user) = (keys::ordered_as(&payment.order), keys::payments_of(payment.user));
+    let mut at_most = u64::MAX;
+    // Many users may have an order of this name, and a user many payments. Each index skips what the other lacks.
+    while let Some(id) = last_at_most(txn, &of_order, at_most)? {
+        let Some(candidate) = last_at_most(txn, &of_user, id)? else { break };
+        at_most = candidate;
+        if candidate < id {
+            continue;
+        }
+        let found = txn.get_record::<Payment>(&keys::payment(PaymentId(id)))?;
+        let is_paid = |found: Payment| found.state == PaymentState::Paid && found.order == payment.order;
+        if id != payment.id.0 && found.is_some_and(is_paid) {
+            return Ok(id);
+        }
+        let Some(next) = id.checked_sub(1) else { break };
+        at_most = next;
+    }
+    Ok(0)
+}
+
+/// The largest number, up to `id`, of an index's keys that begin with `prefix`.
+fn last_at_most(txn: &Txn, prefix: &[u8], id: u64) -> Result<Option<u64>, StoreError> {
+    let first = [prefix, &0u64.to_be_bytes()].concat();
+    let last = [prefix, &id.to_be_bytes()].concat();
+    let key = txn.last_key_of(&first, &last)?;
+    Ok(key.and_then(|key| key[prefix.len()..].first_chunk().map(|number| u64::from_be_bytes(*number))))
 }
 
 /// Payments in the order of their numbers, as an index has them: the largest number that is not above another.

@@ -53,7 +53,7 @@ pub(crate) fn put(txn: &mut Txn, payment: &Payment) -> Result<(), StoreError> {
         let order = keys::order(*user, &payment.order);
         let mut entry = OrderEntry::get(txn, &order)?;
         match payment.state {
-            PaymentState::Paid => entry.paid = id.0,
+            PaymentState::Paid => entry.paid = entry.paid.max(id.0),
             state if state.is_open() => entry.open = id.0,
             _ => {}
         }

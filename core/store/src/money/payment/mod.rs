@@ -289,7 +289,7 @@ pub enum PaymentCreated {
     KeyReused,
     /// The user's order already has this open payment.
     OrderOpen(Payment),
-    /// The user's order is paid, by this payment.
+    /// The user's order is paid, by this payment. Another one may be open.
     OrderPaid(Payment),
 }
 

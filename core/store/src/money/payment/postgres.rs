@@ -30,13 +30,13 @@ const GET_LOCKED: &str = concat!("select ", payment_columns!(), " from payment w
 
 const ORDER_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended($2, $1))";
 
-/// The newest open payment of an order, else the newest paid one.
+/// The newest paid payment of an order, if that counts, else the newest open one.
 const OF_ORDER: &str = concat!(
     "select ",
     payment_columns!(),
     " from payment where user_id = $1 and order_name = $2
         and (state in ('created', 'pending') or (state = 'paid' and $3))
-      order by state = 'paid', id desc limit 1"
+      order by state = 'paid' desc, id desc limit 1"
 );
 
 const NEXT: &str = "select nextval(pg_get_serial_sequence('payment', 'id'))";

@@ -352,13 +352,14 @@ fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreErr
     }
     if !draft.order.is_empty() {
         let entry = OrderEntry::get(txn, &keys::order(user, &draft.order))?;
-        if let Some(open) = get(txn, PaymentId(entry.open))? {
-            return Ok(PaymentCreated::OrderOpen(open));
-        }
+        // A payment that was paid late may have left another one open, which would take the money again.
         if draft.unique_order
             && let Some(paid) = get(txn, PaymentId(entry.paid))?
         {
             return Ok(PaymentCreated::OrderPaid(paid));
+        }
+        if let Some(open) = get(txn, PaymentId(entry.open))? {
+            return Ok(PaymentCreated::OrderOpen(open));
         }
     }
     let id = PaymentId(txn.next(keys::PAYMENT_SEQUENCE)?);
@@ -447,7 +448,7 @@ fn ended(txn: &mut Txn, payment: &Payment, before: PaymentState, now: Timestamp)
             entry.open = 0;
         }
         if payment.state == PaymentState::Paid {
-            entry.paid = payment.id.0;
+            entry.paid = entry.paid.max(payment.id.0);
         }
         entry.put(txn, order);
     }
