@@ -182,6 +182,31 @@ async fn names_of_older_versions_are_found_by_their_look_and_stay_usable() {
 }
 
 #[tokio::test]
+async fn names_with_letters_that_show_nothing_are_refused_and_older_ones_stay() {
+    let world = World::with(PasswordRules::default());
+    let older = world.old_account("victim_x7\u{3164}", 0).await;
+    world.register("victim_x7", HOME).await.unwrap();
+    for (name, fault) in [
+        ("victim_x7\u{3164}", UsernameFault::Invalid),
+        ("victim\u{1160}_x7", UsernameFault::Invalid),
+        ("victim_x7\u{345}", UsernameFault::Taken),
+        ("VICTIM_x7\u{5b0}", UsernameFault::Taken),
+    ] {
+        let again = world.register(name, AWAY).await;
+        assert!(
+            matches!(again, Err(RegisterError::Username(found)) if found == fault),
+            "{name:?}: {again:?}"
+        );
+    }
+    let found = async |name: &str| world.identity.user_find(name).await.unwrap().map(|user| user.id);
+    world.identity.looks_enter().await.unwrap();
+    assert_eq!(found("victim_x7\u{3164}").await, Some(older), "as it is written");
+    let victim = found("victim_x7").await;
+    assert!(victim.is_some() && victim != Some(older));
+    assert_eq!(found("Victim_x7\u{3164}").await, victim);
+}
+
+#[tokio::test]
 async fn one_address_registers_so_many_accounts_in_an_hour() {
     let world = World::with(PasswordRules { registrations_per_hour_max: 3, ..PasswordRules::default() });
     for name in ["a-1", "a-2"] {
