@@ -151,7 +151,8 @@ async fn apply(app: &App, file: &mut ConfigFile, due: Due, overtake: &Cancellati
     if !due.any() {
         overtake.cancelled().await;
     }
-    // A refused file may be accepted now: the plugin that it lacked came, or somebody who mended its cause saved it again.
+    // A refused file may be accepted now: the plugin that it lacked came, or somebody who mended its cause saved it
+    // again.
     let may_fit = due.plugins || (due.same && file.is_saved_since());
     let again = may_fit && app.reload_status().last_error.is_some();
     // A refused configuration leaves changed plugins to be applied, so both are.

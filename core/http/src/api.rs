@@ -275,8 +275,8 @@ async fn serve(
     if operation.verb == Verb::Get {
         return answering.await;
     }
-    // A change runs to its end, its audit record with it, also when the client closes the connection meanwhile. One whose
-    // body has not arrived by then finds it cut off.
+    // A change runs to its end, its audit record with it, also when the client closes the connection meanwhile. One
+    // whose body has not arrived by then finds it cut off.
     let work = generation.operator.detached.spawn(answering);
     work.await.unwrap_or_else(|_| Err(Failure::internal()))
 }

@@ -1,10 +1,10 @@
 //! JSON objects of fields: texts, numbers, and lists of them.
 //!
-//! A tree of JSON takes up to a hundred times the memory of its text: `{"":0}` has seven characters and takes 640 bytes.
-//! No route needs one. So the fields of an object are kept, and of a list its elements; what lies deeper is read, checked
-//! and dropped. It leaves an empty object or list, which a field's own check refuses as it refuses a full one.
-//! Invariant: what is an error for `serde_json::Value` is the same error here, with the same text, and of a field that
-//! is there twice the last one counts. Not here: the rules of the fields (see `fields`).
+//! A tree of JSON takes up to a hundred times the memory of its text: `{"":0}` has seven characters and takes 640
+//! bytes. No route needs one. So the fields of an object are kept, and of a list its elements; what lies deeper is
+//! read, checked and dropped. It leaves an empty object or list, which a field's own check refuses as it refuses a full
+//! one. Invariant: what is an error for `serde_json::Value` is the same error here, with the same text, and of a field
+//! that is there twice the last one counts. Not here: the rules of the fields (see `fields`).
 
 use std::fmt;
 

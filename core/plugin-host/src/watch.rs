@@ -1,13 +1,13 @@
 //! Notices that plugins or single files changed.
 //!
-//! Whatever the system reports, the answer is the same: wait until it is quiet, look at everything that is watched,
-//! and compare contents. So a lost or doubled event, a rename over a file, a symbolic link that turns elsewhere and
-//! an overflow of the event queue need no case of their own, and a touch without a change is no change of a plugin; of
-//! a single file it is reported as what it is. A plugin that is being written is reported once, when its writer closed it or was silent for [`WatchTimes::still`]: a slow
-//! copy is one change. Files are watched through their folder, because an editor replaces the file itself. Contents
-//! are only read when size, time or identity changed, and only of regular files, up to `HASH_BYTES_MAX` and for
-//! `READ_TIME_MAX`; of a larger file size and time stand for the contents. A slow look every [`WatchTimes::poll`]
-//! covers file systems that report nothing.
+//! Whatever the system reports, the answer is the same: wait until it is quiet, look at everything that is watched, and
+//! compare contents. So a lost or doubled event, a rename over a file, a symbolic link that turns elsewhere and an
+//! overflow of the event queue need no case of their own, and a touch without a change is no change of a plugin; of a
+//! single file it is reported as what it is. A plugin that is being written is reported once, when its writer closed it
+//! or was silent for [`WatchTimes::still`]: a slow copy is one change. Files are watched through their folder, because
+//! an editor replaces the file itself. Contents are only read when size, time or identity changed, and only of regular
+//! files, up to `HASH_BYTES_MAX` and for `READ_TIME_MAX`; of a larger file size and time stand for the contents. A slow
+//! look every [`WatchTimes::poll`] covers file systems that report nothing.
 //!
 //! Not here: whether what changed is usable (see `registry`).
 

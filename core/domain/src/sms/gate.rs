@@ -2,8 +2,9 @@
 //!
 //! The circuit opens after repeated failures of the provider (not of a message), so that no message waits for a
 //! provider that is down. Later one message probes it (half open). Its result closes the circuit or opens it again,
-//! each time for twice as long. A provider that says how long it wants to be left alone opens it for that time at once. Invariants: a message that the gate refuses was not sent to the provider; a gate
-//! survives reloads, and a change of the provider's component, settings or grants half-opens its circuit.
+//! each time for twice as long. A provider that says how long it wants to be left alone opens it for that time at once.
+//! Invariants: a message that the gate refuses was not sent to the provider; a gate survives reloads, and a change of
+//! the provider's component, settings or grants half-opens its circuit.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

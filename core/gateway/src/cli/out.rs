@@ -1,7 +1,7 @@
 //! Standard output of commands.
 //!
-//! Whoever reads it may stop early (`chelseru plugin list | head -1`), or it may be a full disk. `println!` would panic.
-//! What a command did stands either way.
+//! Whoever reads it may stop early (`chelseru plugin list | head -1`), or it may be a full disk. `println!` would
+//! panic. What a command did stands either way.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};

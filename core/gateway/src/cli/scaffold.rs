@@ -71,8 +71,8 @@ and copy that file to data/plugins/{name}.wasm of a gateway.",
     Ok(())
 }
 
-/// Converts `my-provider` to `MyProvider`, and `acme` to `AcmeProvider`: without that a plugin named `error` or `setting`
-/// would have the name of a type that it imports.
+/// Converts `my-provider` to `MyProvider`, and `acme` to `AcmeProvider`: without that a plugin named `error` or
+/// `setting` would have the name of a type that it imports.
 fn type_name(name: &str) -> Result<String, String> {
     let words: Vec<&str> = name.split('-').collect();
     let is_word = |word: &&str| {

@@ -3,8 +3,8 @@
 //! Every question passes here: from the reconciler, a callback, the gateway's list, or staff. Each payment has at most
 //! one question in flight; waiting callers share its answer, unless they bring a new claim. Claims are tried by weight
 //! ([`by_weight`]). One that the gateway denies is dropped and proves nothing. One whose question fails stays stored,
-//! because it may be true, and does not stand in the way of the others ([`conclude`]). The last question has no claim. A
-//! question is recorded before it is asked, because it may confirm the payment and a crash must not hide it: by the
+//! because it may be true, and does not stand in the way of the others ([`conclude`]). The last question has no claim.
+//! A question is recorded before it is asked, because it may confirm the payment and a crash must not hide it: by the
 //! record of the payment's start already, and otherwise by a change of its own. A claim is stored before it is asked
 //! about, unless it says nothing that the gateway does not know ([`is_bare`]). Repeated callbacks without news are
 //! answered from the store for [`REPEAT_MIN`], so refreshing a page asks the bank once. A gateway that limits requests
@@ -201,8 +201,8 @@ impl Payments {
         Ok(Ok(Noted { payment, asked_before, claim: unstored }))
     }
 
-    /// Asks with the weightiest claims in turn while the gateway denies them or a question about one fails, then without
-    /// one.
+    /// Asks with the weightiest claims in turn while the gateway denies them or a question about one fails, then
+    /// without one.
     async fn question(&self, gateway: &dyn PaymentGateway, payment: &Payment) -> Answer {
         let mut denied = Vec::new();
         let mut nothing_done = true;
@@ -384,7 +384,8 @@ fn is_throttled(error: &GatewayError) -> bool {
 }
 
 /// The answer of a check in which the question about a claim failed: the last one, unless that says no. The claim may
-/// be the payer's own, and a gateway that needs its receipt says "not paid" without it, so a no must not end the payment.
+/// be the payer's own, and a gateway that needs its receipt says "not paid" without it, so a no must not end the
+/// payment.
 fn conclude(
     last: Result<Verdict, GatewayError>,
     failed: Option<GatewayError>,

@@ -13,11 +13,11 @@
 //! synced. No database of this version has files in `blobs/`, because the engine never syncs those.
 //!
 //! **Segment size:** the engine writes a node larger than a quarter of a segment to a file of its own without syncing
-//! it, so a power cut loses it. Its nodes are bounded by the number of their entries only: a leaf has at most 17 after a
-//! change and 20 after a merge, an index 257 keys. With 24 entries of [`PART_BYTES`], or 257 keys of [`KEY_BYTES_MAX`],
-//! they stay below a quarter of [`SEGMENT_BYTES`]. A larger segment would make starts slower: after a crash the engine
-//! reads the last segment twice, fills the rest of it with zeros and syncs them. Databases of the version before, with
-//! 4 MiB for unsplit records, are used as they are.
+//! it, so a power cut loses it. Its nodes are bounded by the number of their entries only: a leaf has at most 17 after
+//! a change and 20 after a merge, an index 257 keys. With 24 entries of [`PART_BYTES`], or 257 keys of
+//! [`KEY_BYTES_MAX`], they stay below a quarter of [`SEGMENT_BYTES`]. A larger segment would make starts slower: after
+//! a crash the engine reads the last segment twice, fills the rest of it with zeros and syncs them. Databases of the
+//! version before, with 4 MiB for unsplit records, are used as they are.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
