@@ -147,7 +147,7 @@ const SHAPES: &[Case] = &[
         "[auth]\notp_length = \"6\"\n[log]\nlevle = \"info\"\n",
         &[
             "FILE:2: auth.otp_length = \"6\": must be a whole number; write 6",
-            "FILE:4: log.levle = \"info\": is not a key of [log]; did you mean `level`? known are `level`, `format`",
+            "FILE:4: log.levle: is not a key of [log]; did you mean `level`? known are `level`, `format`",
         ],
     ),
 ];

@@ -169,9 +169,10 @@ fn a_new_plugin_is_a_crate_that_names_the_sdk_and_overwrites_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let sdk = chelseru_tests::root().join("plugins/sdk");
     let sdk = sdk.to_str().expect("text");
-    for (name, kind, export) in
-        [("my-sms", "sms", "export_sms!(MySms: text)"), ("my-bank", "payment", "export_payment!(MyBank)")]
-    {
+    for (name, kind, export) in [
+        ("my-sms", "sms", "export_sms!(MySmsProvider: text)"),
+        ("my-bank", "payment", "export_payment!(MyBankProvider)"),
+    ] {
         let make = || run(dir.path(), &["plugin", "new", name, "--kind", kind, "--sdk", sdk]);
         let (status, out, err) = make();
         assert_eq!(status, 0, "{err}");

@@ -182,7 +182,9 @@ async fn silence_after_paying_is_pending_and_settles_once() {
         for (before, kind) in (0..).zip(kinds) {
             let details = street.create(5000).await;
             street.simulator.pay(authority(&details));
-            let fault = Fault::new(provider, kind.clone()).method("verify").times(1);
+            // The receipt that a browser brings to PayPing is asked about first, and then none.
+            let questions = if provider == "zarinpal" { 1 } else { 2 };
+            let fault = Fault::new(provider, kind.clone()).method("verify").times(questions);
             street.simulator.fault(fault).expect("a fault");
             let back = if provider == "zarinpal" {
                 street.zarinpal_back(&details, "OK").await

@@ -139,7 +139,7 @@ async fn paid_payments_survive_kill_9_and_are_credited_once() {
     // The command also reports an inconsistent ledger.
     let db = sled::Config::new()
         .path(dir.path().join("data/db/sled"))
-        .segment_size(4 << 20)
+        .segment_size(1 << 20)
         .open()
         .expect("nobody has it open");
     // The first block: postings 1 to 15.

@@ -246,7 +246,9 @@ async fn replay(gateway: &str, group: &str, at_least: usize) {
                 (_, true) => "pay",
                 _ => "verify",
             };
-            replay.street.simulator.fault(fault.method(call).times(1)).expect("a fault");
+            // A form's receipt is asked about first, and then none.
+            let times = if case.name.starts_with("payment_verify_post.payping") { 2 } else { 1 };
+            replay.street.simulator.fault(fault.method(call).times(times)).expect("a fault");
         }
         let answer = replay.send(case).await;
         verdict.judge(case, difference(&case.response, &answer), &answer);

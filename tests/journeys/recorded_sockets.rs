@@ -235,8 +235,8 @@ impl Replay {
     async fn caused_close(&self, name: &str, mut sockets: BTreeMap<&str, Socket>, code: u16) {
         let closed = match name {
             "removed_member_keeps_receiving" => {
-                // In a group, because a pair keeps its users; the recording's sockets belong to the pair.
-                self.chat.change(self.room, 2, RoomRequest::Remove(UserId(1))).await;
+                // By leaving: nobody removes the other one of a pair, to which the recording's sockets belong.
+                self.chat.change(self.room, 1, RoomRequest::Remove(UserId(1))).await;
                 "A"
             }
             _ => {

@@ -303,7 +303,9 @@ async fn a_refused_file_is_tried_again_when_its_cause_is_gone() {
     applied("the plugin came", 7).await;
     // The value of a key comes, and the file is saved as it was.
     let key = gateway.config_file().with_file_name("key");
-    gateway.edit_config("[auth]\notp_length = 8\nlegacy_secret = { file = \"key\" }\n");
+    gateway.edit_config(
+        "[auth]\notp_length = 8\nlegacy_until = \"2099-01-31\"\nlegacy_secret = { file = \"key\" }\n",
+    );
     refused("a missing value", "key cannot be read").await;
     std::fs::write(key, "the secret of another program").expect("written");
     let text = std::fs::read(gateway.config_file()).expect("read");

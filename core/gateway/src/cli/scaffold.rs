@@ -27,7 +27,7 @@ pub(crate) fn new(
     folder: Option<&Path>,
     sdk: Option<&Path>,
 ) -> Result<(), String> {
-    let type_name = type_name(name)?;
+    let (title, type_name) = (title(name)?, type_name(name)?);
     let here = std::env::current_dir().map_err(|error| format!("the current folder: {error}"))?;
     let sdk = match sdk {
         Some(sdk) => sdk.to_owned(),
@@ -45,7 +45,7 @@ pub(crate) fn new(
         TemplateKind::Sms => SMS,
         TemplateKind::Payment => PAYMENT,
     };
-    let source = template.replace("TITLE", &type_name).replace("Acme", &type_name).replace("acme", name);
+    let source = template.replace("TITLE", &title).replace("Acme", &type_name).replace("acme", name);
     for (file, text) in [
         ("Cargo.toml", manifest(name, &sdk)),
         (".cargo/config.toml", CARGO_CONFIG.to_owned()),
@@ -71,9 +71,15 @@ and copy that file to data/plugins/{name}.wasm of a gateway.",
     Ok(())
 }
 
-/// Converts `my-provider` to `MyProvider`, and `acme` to `AcmeProvider`: without that a plugin named `error` or
-/// `setting` would have the name of a type that it imports.
+/// Converts `acme` to `AcmeProvider`, and `my-provider` to `MyProvider`: without that a plugin named `error` or `setting`
+/// would have the name of a type that it imports.
 fn type_name(name: &str) -> Result<String, String> {
+    let title = title(name)?;
+    Ok(if title.ends_with("Provider") { title } else { title + "Provider" })
+}
+
+/// Converts `my-bank` to `MyBank`.
+fn title(name: &str) -> Result<String, String> {
     let words: Vec<&str> = name.split('-').collect();
     let is_word = |word: &&str| {
         !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
