@@ -52,7 +52,7 @@ const DIFFERENCES: &[(&str, Instead)] = &[
     // The original accepted the token in addresses only.
     ("token_in_authorization_header_is_ignored", Instead::Status(32, 101)),
     ("banned_user_in_closed_room", Instead::Status(5, 403)),
-    ("removed_member_keeps_receiving", Instead::Close(5, 4412)),
+    ("removed_member_keeps_receiving", Instead::Close(5, 4413)),
     ("room_deleted_while_connected", Instead::Close(5, 4415)),
 ];
 
@@ -235,8 +235,8 @@ impl Replay {
     async fn caused_close(&self, name: &str, mut sockets: BTreeMap<&str, Socket>, code: u16) {
         let closed = match name {
             "removed_member_keeps_receiving" => {
-                // By leaving: nobody removes the other one of a pair, to which the recording's sockets belong.
-                self.chat.change(self.room, 1, RoomRequest::Remove(UserId(1))).await;
+                // By a ban: nobody kicks the other one of a pair, to which the sockets of the recording belong.
+                self.chat.change(self.room, 2, RoomRequest::Ban(UserId(1))).await;
                 "A"
             }
             _ => {

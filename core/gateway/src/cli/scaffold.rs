@@ -71,8 +71,8 @@ and copy that file to data/plugins/{name}.wasm of a gateway.",
     Ok(())
 }
 
-/// Converts `acme` to `AcmeProvider`, and `my-provider` to `MyProvider`: without that a plugin named `error` or `setting`
-/// would have the name of a type that it imports.
+/// Converts `acme` to `AcmeProvider`, and `my-provider` to `MyProvider`: without that a plugin named `error` or
+/// `setting` would have the name of a type that it imports.
 fn type_name(name: &str) -> Result<String, String> {
     let title = title(name)?;
     Ok(if title.ends_with("Provider") { title } else { title + "Provider" })
