@@ -271,14 +271,17 @@ impl Server {
             let _ = std::fs::remove_file(path);
         }
         let until = stopped + grace;
+        let operations = app.api.operations();
+        operations.close();
         app.detached.close();
         app.sockets.tasks.close();
         background.close();
-        let finished =
-            async { tokio::join!(app.detached.wait(), app.sockets.tasks.wait(), background.wait()) };
+        let finished = async {
+            tokio::join!(operations.wait(), app.detached.wait(), app.sockets.tasks.wait(), background.wait())
+        };
         let left = until.saturating_duration_since(Instant::now());
         if tokio::time::timeout(left, finished).await.is_err() {
-            let tasks = app.detached.len() + app.sockets.tasks.len() + background.len();
+            let tasks = operations.len() + app.detached.len() + app.sockets.tasks.len() + background.len();
             tracing::warn!(tasks, "the grace time is over; unfinished work is dropped");
         }
         let noted = async {

@@ -17,6 +17,7 @@ use chelseru_domain::share::{Full, Share};
 use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
+use tokio_util::task::TaskTracker;
 
 use crate::chat::socket::is_handshake;
 use crate::cors;
@@ -45,6 +46,7 @@ pub struct Api {
     answers: [Counter; 5],
     /// Connections that went past the share of their address or their network.
     refused: [Counter; 2],
+    operations: TaskTracker,
 }
 
 impl Api {
@@ -68,7 +70,14 @@ impl Api {
             refused: [Full::Address, Full::Network]
                 .map(|full| meter.counter("chelseru_connections_refused_total", &[("share", full.as_str())])),
             answers: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
+            operations: TaskTracker::new(),
         })
+    }
+
+    /// The operations under way that change something, also those whose client went away. A stop closes it and waits
+    /// for them. Each keeps the place of its client's connection, so there are no more than connections.
+    pub fn operations(&self) -> &TaskTracker {
+        &self.operations
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -193,7 +202,7 @@ impl Api {
             memory: self.edge.bodies.take(client, 0).map_err(|_| Failure::internal())?,
             place: place.clone(),
         };
-        match serve(generation, route, context, body).await {
+        match self.serve(generation, route, context, body).await {
             Ok(mut reply) => {
                 reply.headers.extend(own);
                 Ok(reply)
@@ -201,6 +210,50 @@ impl Api {
             Err(failure) => {
                 Err(own.into_iter().fold(failure, |failure, (name, value)| failure.with(name, value)))
             }
+        }
+    }
+
+    /// From here on the order is the original's: a wrong token is refused before a wrong method.
+    async fn serve(
+        &self,
+        generation: &Generation,
+        route: &Route,
+        context: Context,
+        body: Incoming,
+    ) -> Result<Reply, Failure> {
+        if !route.is_beside() {
+            negotiate(&context.head)?;
+        }
+        if route.is_resumable() && context.head.method == Method::OPTIONS {
+            // A client of the protocol asks for its extensions before it logs in.
+            return Ok(route.describe(generation));
+        }
+        let caller = match route.access {
+            Access::Tokenless | Access::Operator => None,
+            _ => credentials(&generation.login.identity, &context).await?,
+        };
+        if route.access == Access::User && caller.is_none() {
+            return Err(no_credentials());
+        }
+        if context.head.method == Method::OPTIONS {
+            return Ok(route.describe(generation));
+        }
+        let Some(operation) = route.operation(&context.head.method) else {
+            let text = format!("Method \"{}\" not allowed.", context.head.method);
+            return Err(Failure::detail(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text));
+        };
+        let answering = (operation.call.run)(generation, Arrived { context, caller, body });
+        if operation.verb == Verb::Get {
+            return answering.await;
+        }
+        // A change runs to its end, its audit record with it, also when the client closes the connection meanwhile. One
+        // whose body has not arrived by then finds it cut off.
+        match self.operations.spawn(answering).await {
+            Ok(answer) => answer,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Failure::internal()),
+            },
         }
     }
 }
@@ -241,44 +294,6 @@ fn with_cause(generation: &Generation, failure: Failure, started: Instant) -> Fa
 fn too_many_connections() -> Failure {
     let text = "Too many connections from this address.";
     Failure::detail(StatusCode::SERVICE_UNAVAILABLE, "connections_full", text).retry_after(5)
-}
-
-/// From here on the order is the original's: a wrong token is refused before a wrong method.
-async fn serve(
-    generation: &Generation,
-    route: &Route,
-    context: Context,
-    body: Incoming,
-) -> Result<Reply, Failure> {
-    if !route.is_beside() {
-        negotiate(&context.head)?;
-    }
-    if route.is_resumable() && context.head.method == Method::OPTIONS {
-        // A client of the protocol asks for its extensions before it logs in.
-        return Ok(route.describe(generation));
-    }
-    let caller = match route.access {
-        Access::Tokenless | Access::Operator => None,
-        _ => credentials(&generation.login.identity, &context).await?,
-    };
-    if route.access == Access::User && caller.is_none() {
-        return Err(no_credentials());
-    }
-    if context.head.method == Method::OPTIONS {
-        return Ok(route.describe(generation));
-    }
-    let Some(operation) = route.operation(&context.head.method) else {
-        let text = format!("Method \"{}\" not allowed.", context.head.method);
-        return Err(Failure::detail(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text));
-    };
-    let answering = (operation.call.run)(generation, Arrived { context, caller, body });
-    if operation.verb == Verb::Get {
-        return answering.await;
-    }
-    // A change runs to its end, its audit record with it, also when the client closes the connection meanwhile. One
-    // whose body has not arrived by then finds it cut off.
-    let work = generation.operator.detached.spawn(answering);
-    work.await.unwrap_or_else(|_| Err(Failure::internal()))
 }
 
 /// Logs one line per request: failures of the gateway as errors, refusals and changes as information, reads as debug.

@@ -335,7 +335,8 @@ pub(crate) struct Copy<'a> {
 
 impl<'a> Copy<'a> {
     pub(crate) fn new(db: &'a sled::Db) -> io::Result<Self> {
-        let (splitter, garbage) = (Splitter::new((**db).clone())?, Garbage::default());
+        let (splitter, garbage) =
+            (Splitter::new((**db).clone()).map_err(error::engine_io)?, Garbage::default());
         let (batch, last) = (sled::Batch::default(), IVec::default());
         Ok(Copy { db, splitter, batch, last, gathered: 0, bytes: 0, records: 0, garbage })
     }
@@ -355,7 +356,7 @@ impl<'a> Copy<'a> {
             self.write()?;
         }
         self.last = key.into();
-        self.splitter.write(&mut self.batch, key.into(), value.map(IVec::from))?;
+        self.splitter.write(&mut self.batch, key.into(), value.map(IVec::from)).map_err(error::engine_io)?;
         self.gathered += 1;
         self.bytes += key.len() + value.map_or(0, <[u8]>::len);
         if self.gathered >= COPY_RECORDS_MAX || self.bytes >= COPY_BYTES_MAX {

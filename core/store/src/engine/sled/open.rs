@@ -69,7 +69,7 @@ fn open_locked(path: &Path, lock: File, options: &StoreOptions) -> Result<Opened
             Some((file, folder::Blobs::new(path)))
         }
     };
-    let splitter = Splitter::new((*db).clone()).map_err(open_error)?;
+    let splitter = Splitter::new((*db).clone()).map_err(error::engine_io).map_err(open_error)?;
     let sink = sink((*db).clone(), splitter, disk, acknowledged, failed);
     let space = Arc::new(Space::of_folder(path, options.disk_reserve_bytes));
     let txn = Txn::new(tree.clone());
@@ -161,7 +161,7 @@ fn sink(
     failed: FailFlag,
 ) -> Sink {
     let mut write = move |writes: Writes| -> io::Result<()> {
-        let mut batch = splitter.batch(writes)?;
+        let mut batch = splitter.batch(writes).map_err(error::engine_io)?;
         number += 1;
         batch.insert(keys::COMMIT, &log_scan::commit_value(number));
         tree.apply_batch(batch).map_err(error::engine_io)?;

@@ -240,3 +240,6 @@ impl DoubleEndedIterator for Entries {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

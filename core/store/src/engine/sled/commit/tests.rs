@@ -31,7 +31,7 @@ fn gated(batch_max: usize, queue_max: usize) -> Gated {
         let _ = start.send(());
         match next.recv().unwrap_or(None) {
             Some(error) => Err(io::Error::other(error)),
-            None => target.apply_batch(splitter.batch(writes)?).map_err(engine_io),
+            None => splitter.batch(writes).and_then(|batch| target.apply_batch(batch)).map_err(engine_io),
         }
     });
     let txn = Txn::new(Tree::new(tree.clone(), FailFlag::default()));
