@@ -207,6 +207,8 @@ async fn a_stopping_gateway_is_live_and_not_ready() {
     stream.read_exact(&mut interim).await.expect("asked for the body");
     let (ready, live) = (gateway.at("/ready/"), gateway.at("/live/"));
     let client = gateway.client.clone();
+    // The first answer waits for the OpenAPI document that answers are compared with, for seconds.
+    assert_eq!(Answer::of(client.get(&ready)).await.status, 200);
     // The body arrives in pieces, so the request is in flight until it is complete.
     let feeding = tokio::spawn(async move {
         let mut body = b"{\"mobile_number\": \"09120000001\"}".chunks(1);
