@@ -5,7 +5,7 @@
 //! field is a defect of the document.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use chelseru::http::openapi::{Audience, asyncapi, document};
 use jsonschema::Validator;
@@ -23,6 +23,8 @@ const ANYWHERE: [u16; 7] = [405, 406, 408, 429, 500, 503, 507];
 static SPEC: LazyLock<Spec> = LazyLock::new(Spec::load);
 
 struct Spec {
+    /// What the shapes refer to.
+    components: Value,
     operations: Vec<Operation>,
 }
 
@@ -37,9 +39,32 @@ struct Operation {
 struct Told {
     status: String,
     /// The shape of its JSON.
-    validator: Option<Validator>,
+    shape: Option<Shape>,
     /// Browsers get a page.
     is_page: bool,
+}
+
+struct Shape {
+    schema: Value,
+    /// Made when something of this shape comes: those of the whole document take seconds.
+    validator: OnceLock<Validator>,
+}
+
+impl Shape {
+    fn of(schema: Value) -> Shape {
+        Shape { schema, validator: OnceLock::new() }
+    }
+
+    /// What `value` does not match, or nothing. The schema refers to `components`.
+    fn mismatch(&self, value: &Value, components: &Value) -> Option<String> {
+        let validator = self.validator.get_or_init(|| {
+            let root = json!({"allOf": [self.schema], "components": components});
+            jsonschema::draft202012::new(&root).unwrap_or_else(|error| panic!("{}: {error}", self.schema))
+        });
+        let errors: Vec<String> =
+            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        (!errors.is_empty()).then(|| errors.join("; "))
+    }
 }
 
 impl Spec {
@@ -54,21 +79,16 @@ impl Spec {
                 let name = operation["operationId"].as_str().expect("an id").to_owned();
                 let answers = operation["responses"].as_object().expect("answers");
                 let answers = answers.iter().map(|(status, answer)| {
-                    let schema = answer.pointer("/content/application~1json/schema");
-                    let validator = schema.map(|schema| {
-                        let root = json!({"allOf": [schema], "components": document["components"]});
-                        jsonschema::draft202012::new(&root)
-                            .unwrap_or_else(|error| panic!("{name} {status}: {error}"))
-                    });
+                    let schema = answer.pointer("/content/application~1json/schema").cloned();
                     let is_page = answer.pointer("/content/text~1html").is_some();
-                    Told { status: status.clone(), validator, is_page }
+                    Told { status: status.clone(), shape: schema.map(Shape::of), is_page }
                 });
                 let answers = answers.collect();
                 let path = path.split('/').map(str::to_owned).collect();
                 operations.push(Operation { method: method.to_uppercase(), path, name, answers });
             }
         }
-        Spec { operations }
+        Spec { components: document["components"].take(), operations }
     }
 
     fn find(&self, method: &Method, path: &str) -> Option<&Operation> {
@@ -128,37 +148,34 @@ pub(crate) fn problem(method: &Method, url: &Url, answer: &Answer) -> Option<Str
         None if ANYWHERE.contains(&answer.status) => named("default"),
         None => None,
     };
-    let Some(Told { validator, is_page, .. }) = told else {
+    let Some(told) = told else {
         return Some(format!("{}: the document does not name the status {status}", operation.name));
     };
-    match validator {
-        Some(_) if *is_page && answer.header("content-type").starts_with("text/html") => None,
+    match &told.shape {
+        Some(_) if told.is_page && answer.header("content-type").starts_with("text/html") => None,
         None if answer.body.is_null() => None,
         None => Some(format!("{} {status}: the document tells no shape", operation.name)),
-        Some(validator) => {
-            let errors: Vec<String> = validator
-                .iter_errors(&answer.body)
-                .map(|error| format!("{}: {error}", error.instance_path()))
-                .collect();
-            let name = &operation.name;
-            (!errors.is_empty()).then(|| format!("{name} {status}: {}", errors.join("; ")))
-        }
+        Some(shape) => shape
+            .mismatch(&answer.body, &SPEC.components)
+            .map(|found| format!("{} {status}: {found}", operation.name)),
     }
 }
 
-/// The shapes of frames on sockets, by type; those of clients behind `client.`.
-static FRAMES: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
+/// The shapes of frames on sockets.
+static FRAMES: LazyLock<Frames> = LazyLock::new(|| {
     let mut document = asyncapi(&chelseru::config::Server::default());
     close(&mut document);
-    let messages = document["components"]["messages"].as_object().expect("messages");
-    let all = messages.iter();
-    all.map(|(key, message)| {
-        let root = json!({"allOf": [message["payload"]], "components": document["components"]});
-        let validator = jsonschema::draft202012::new(&root).unwrap_or_else(|error| panic!("{key}: {error}"));
-        (key.clone(), validator)
-    })
-    .collect()
+    let mut components = document["components"].take();
+    let Value::Object(messages) = components["messages"].take() else { panic!("no messages") };
+    let shapes = messages.into_iter().map(|(key, mut message)| (key, Shape::of(message["payload"].take())));
+    Frames { shapes: shapes.collect(), components }
 });
+
+struct Frames {
+    /// By type; those of clients behind `client.`.
+    shapes: HashMap<String, Shape>,
+    components: Value,
+}
 
 /// The mismatch between a frame and the AsyncAPI document. The original's clients get signals as they were sent: those
 /// name no type of the gateway.
@@ -178,12 +195,10 @@ pub(crate) fn client_frame_problem(frame: &Value) -> Option<String> {
 }
 
 fn mismatch(key: &str, frame: &Value) -> Option<String> {
-    let Some(validator) = FRAMES.get(key) else {
-        return Some("the document does not name this type".to_owned());
-    };
-    let errors: Vec<String> =
-        validator.iter_errors(frame).map(|error| format!("{}: {error}", error.instance_path())).collect();
-    (!errors.is_empty()).then(|| errors.join("; "))
+    match FRAMES.shapes.get(key) {
+        Some(shape) => shape.mismatch(frame, &FRAMES.components),
+        None => Some("the document does not name this type".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -195,6 +210,17 @@ mod tests {
         let mut headers = reqwest::header::HeaderMap::new();
         headers.insert("x-request-id", "1".parse().expect("a value"));
         problem(&method, &url, &Answer { status, headers, text: body.to_string(), body })
+    }
+
+    /// A schema that refers to nothing would fail the first test that gets such an answer, and no other.
+    #[test]
+    fn every_documented_shape_is_a_schema() {
+        let answers = SPEC.operations.iter().flat_map(|operation| &operation.answers);
+        let answers = answers.filter_map(|told| told.shape.as_ref()).map(|shape| (shape, &SPEC.components));
+        let frames = FRAMES.shapes.values().map(|shape| (shape, &FRAMES.components));
+        for (shape, components) in answers.chain(frames) {
+            let _ = shape.mismatch(&Value::Null, components);
+        }
     }
 
     #[test]
