@@ -12,7 +12,7 @@ use chelseru_domain::money::payment::verdict::RETURN_MARGIN;
 use chelseru_domain::money::wallet::{Actor, RefundRequest, Role, SpendRequest};
 use chelseru_store::{
     PaymentId, PaymentRefunded, PaymentState, RefundTo, ReversalDecided, ReversalDecision, ReversalState,
-    SpendEnded, SpendId, SpendMade,
+    SpendEnded, SpendId, SpendMade, SpendState,
 };
 
 use super::bank::{Fault, Money as BankMoney, RETURN, WINDOW};
@@ -63,6 +63,8 @@ struct Totals {
     expired: u64,
     /// Spends of an order that was paid.
     order_taken: u64,
+    paid_directly: u64,
+    spent_already: u64,
     /// Payments that were begun by the key of a refused one.
     begun_again: u64,
     ends: BTreeMap<String, u64>,
@@ -95,6 +97,8 @@ fn any_history_settles_each_paid_payment_once_and_nothing_else() {
             (20, |t| t.decided),
             (20, |t| t.expired),
             (20, |t| t.order_taken),
+            (5, |t| t.paid_directly),
+            (3, |t| t.spent_already),
             (100, |t| t.begun_again),
         ] {
             let sum = totals.iter().map(total).sum::<u64>();
@@ -200,7 +204,8 @@ async fn spend(world: &World, user: UserId, random: &mut Random, books: &mut Boo
         1 => Some(Duration::from_secs(45)),
         _ => None,
     };
-    let order = ["", "", "x", "y"][random.below(4) as usize].to_owned();
+    // Payments have "a" and "b", too.
+    let order = ["", "x", "y", "a", "b"][random.below(5) as usize].to_owned();
     let request = SpendRequest {
         user,
         amount: Money::from_rial(amount).unwrap(),
@@ -233,6 +238,12 @@ async fn spend(world: &World, user: UserId, random: &mut Random, books: &mut Boo
         SpendMade::OrderTaken(spend) => {
             totals.order_taken += 1;
             assert!(spend.order == order && books.is_alive(user, spend.id), "{spend:?}");
+        }
+        SpendMade::OrderPaid(id) => {
+            totals.paid_directly += 1;
+            let paid = world.store.payment_get(id).await.unwrap().unwrap();
+            assert_eq!((paid.user, &paid.order), (user, &order));
+            assert_eq!((paid.state, paid.mode), (PaymentState::Paid, PayMode::Direct));
         }
         SpendMade::KeyReused => {}
         SpendMade::TooLarge => panic!("nothing here is large"),
@@ -339,12 +350,18 @@ async fn begin(world: &World, user: UserId, random: &mut Random, totals: &mut To
     let mut request = request(1000 + random.below(5) * 500);
     request.user = user;
     request.order = ["", "a", "b"][random.below(3) as usize].to_owned();
-    request.mode = if random.below(5) == 0 { PayMode::Direct } else { PayMode::Charge };
+    request.mode = if random.below(3) == 0 { PayMode::Direct } else { PayMode::Charge };
     request.idempotency_key =
         (random.below(2) == 0).then(|| format!("k{}", random.below(3)).parse().unwrap());
     let create = async || alive(world, world.payments.create(world.banks.as_ref(), request.clone())).await;
     match create().await {
         None => return true,
+        Some(Err(CreateError::OrderSpent(id))) => {
+            totals.spent_already += 1;
+            let spend = world.store.spend_get(id).await.unwrap().unwrap();
+            assert_eq!((spend.user, &spend.order, request.mode), (user, &request.order, PayMode::Direct));
+            assert!(matches!(spend.state, SpendState::Held | SpendState::Captured), "{spend:?}");
+        }
         Some(Err(CreateError::Gateway(_))) if request.idempotency_key.is_some() => {}
         Some(_) => return false,
     }

@@ -37,6 +37,40 @@ async fn one_user_begins_so_many_payments_in_an_hour() {
     create(of_hour()).await.unwrap();
 }
 
+/// What refuses a new payment refuses no repeat of one that began before: neither by its key nor by its order.
+#[tokio::test]
+async fn a_repeat_is_answered_whatever_refuses_new_payments() {
+    let world = World::new();
+    let create = async |request: PaymentRequest| world.payments.create(world.banks.as_ref(), request).await;
+    let keyed = || PaymentRequest { idempotency_key: "k".parse().ok(), per_hour_max: 2, ..request(50_000) };
+    let ordered = || PaymentRequest { order: "shoes".to_owned(), per_hour_max: 2, ..request(50_000) };
+    let small = |request| PaymentRequest { amount: Money::from_rial(1).unwrap(), ..request };
+    let by_key = create(keyed()).await.unwrap().payment;
+    let by_order = create(ordered()).await.unwrap().payment;
+    let repeats = async |refused: fn(&CreateError) -> bool, other: PaymentRequest| {
+        let error = create(other).await.unwrap_err();
+        assert!(refused(&error), "{error:?}");
+        let repeat = create(keyed()).await.unwrap();
+        assert_eq!((repeat.payment.id, repeat.replayed), (by_key.id, true));
+        let again = create(ordered()).await.unwrap();
+        assert_eq!((again.payment.id, again.replayed), (by_order.id, false));
+        let reused = create(PaymentRequest { description: "other".to_owned(), ..keyed() }).await.unwrap_err();
+        assert!(matches!(reused, CreateError::KeyReused), "{reused:?}");
+        let terms = create(small(ordered())).await.unwrap_err();
+        assert!(matches!(terms, CreateError::OrderOpen(_)), "{terms:?}");
+    };
+    let new = || PaymentRequest { per_hour_max: 2, ..request(50_000) };
+    repeats(|error| matches!(error, CreateError::Exhausted(_)), new()).await;
+    repeats(|error| matches!(error, CreateError::AmountOutOfRange { .. }), small(new())).await;
+    world.clock.advance(Duration::from_secs(3600));
+    world.bank().fault(Fault::Throttled(90));
+    create(new()).await.unwrap_err();
+    let is_held = |error: &CreateError| matches!(error, CreateError::Gateway(GatewayError::Throttled(_)));
+    repeats(is_held, new()).await;
+    world.banks.remove_all();
+    repeats(|error| matches!(error, CreateError::NoGateway), new()).await;
+}
+
 #[tokio::test]
 async fn a_paid_payment_credits_the_wallet_once() {
     let world = World::new();

@@ -242,6 +242,7 @@ fn create_failure(context: &Context, unit: Currency, callback_url: &str, error: 
         CreateError::KeyReused => key_reused(),
         CreateError::InFlight => key_running(),
         CreateError::OrderPaid(id) => order_paid("payment", id.0),
+        CreateError::OrderSpent(id) => order_paid("spend", id.0),
         CreateError::OrderBeginning(id) => Failure::object(
             StatusCode::CONFLICT,
             "order_running",

@@ -151,6 +151,7 @@ fn made_reply(unit: Currency, made: SpendMade) -> Answer {
         }
         SpendMade::KeyReused => Err(key_reused()),
         SpendMade::OrderTaken(spend) => Err(order_paid("spend", spend.id.0)),
+        SpendMade::OrderPaid(id) => Err(order_paid("payment", id.0)),
         SpendMade::Overdraft { available } => Err(overdraft(unit, available)),
         SpendMade::TooLarge => Err(too_large()),
     }

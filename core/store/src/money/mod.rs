@@ -4,6 +4,7 @@ pub(crate) mod correction;
 pub(crate) mod find;
 pub(crate) mod import;
 pub(crate) mod ledger;
+pub(crate) mod order;
 pub(crate) mod outbox;
 pub(crate) mod payment;
 pub(crate) mod refund;

@@ -3,9 +3,9 @@
 
 use chelseru_store::{
     Account, Attempt, CreditFacts, DeliveryState, EventBody, EventFilter, EventId, KeptClaim, Once,
-    OpeningBalance, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt, PaymentRefunded,
-    PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect, RedirectMethod, RefundDraft, RefundTo,
-    SpendDraft, SpendMade, UserId,
+    OpeningBalance, PayMode, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt,
+    PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect, RedirectMethod,
+    RefundDraft, RefundTo, SpendDraft, SpendMade, UserId,
 };
 
 use super::*;
@@ -197,6 +197,48 @@ async fn an_order_stays_paid_until_its_last_paid_payment_is_refunded() {
         give_back(paid[0]).await;
         let made = store.payment_create(payment("o-1", None)).await.unwrap();
         assert!(matches!(made, PaymentCreated::Created(_)), "{made:?}");
+    }
+}
+
+/// A spend and a payment that charges the wallet are one purchase; a spend and a payment that only pays are two.
+#[tokio::test]
+async fn an_order_is_not_paid_directly_and_from_the_wallet() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        store.import_balances(opening(ALICE, 700)).await.unwrap();
+        let direct = |order: &str| PaymentDraft { mode: PayMode::Direct, ..payment(order, None) };
+        let spends = async |order: &str| store.spend_create(spend(5, order, None)).await.unwrap();
+        let creates = async |draft: PaymentDraft| store.payment_create(draft).await.unwrap();
+
+        let held = SpendDraft { hold: true, ..spend(5, "spent", None) };
+        let SpendMade::Done(spent) = store.spend_create(held).await.unwrap() else { panic!("not held") };
+        assert_eq!(creates(direct("spent")).await, PaymentCreated::OrderSpent(spent.id));
+        assert!(matches!(creates(payment("spent", None)).await, PaymentCreated::Created(_)));
+        store.spend_void(spent.id, secs(21)).await.unwrap();
+        // The payment that charges is open meanwhile.
+        assert!(matches!(creates(direct("spent")).await, PaymentCreated::OrderOpen(_)));
+
+        let paid = begun(&store, direct("paid"), "A1").await;
+        // Nobody knows yet whether it will be paid.
+        settled(&store, paid, "R1").await;
+        assert_eq!(spends("paid").await, SpendMade::OrderPaid(paid));
+        let repeats = SpendDraft { unique_order: false, ..spend(5, "paid", None) };
+        assert!(matches!(store.spend_create(repeats).await.unwrap(), SpendMade::Done(_)));
+
+        // Hidden by a newer one that charged.
+        let first = begun(&store, direct("both"), "A2").await;
+        settled(&store, first, "R2").await;
+        let charge = PaymentDraft { unique_order: false, ..payment("both", None) };
+        let second = begun(&store, charge, "A3").await;
+        settled(&store, second, "R3").await;
+        assert_eq!(spends("both").await, SpendMade::OrderPaid(first));
+        let other_user = SpendDraft { user: UserId(2), ..spend(5, "both", None) };
+        assert!(!matches!(store.spend_create(other_user).await.unwrap(), SpendMade::OrderPaid(_)));
+        let (to, by, now) = (RefundTo::Gateway, UserId(9), secs(20));
+        let refund =
+            RefundDraft { payment: first, amount: None, to, by, note: String::new(), now, once: None };
+        store.payment_refund(refund).await.unwrap();
+        assert!(matches!(spends("both").await, SpendMade::Done(_)));
     }
 }
 

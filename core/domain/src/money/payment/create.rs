@@ -2,12 +2,14 @@
 //!
 //! The record is stored before the gateway is asked. A crash in between leaves a payment that fails by itself,
 //! instead of one without a record. A repeated idempotency key, or a second request for the same open order, gets the
-//! first reply.
-//! A payment that its gateway did not take is begun anew by the same key.
+//! first reply, whatever would refuse a new payment meanwhile. A payment that its gateway did not take is begun anew by
+//! the same key.
+
+use std::sync::Arc;
 
 use chelseru_store::{
-    PayMode, Payment, PaymentCreated, PaymentDraft, PaymentId, PaymentRefusal, PaymentState, PaymentStep,
-    StoreError,
+    Once, PayMode, Payment, PaymentAsked, PaymentCreated, PaymentDraft, PaymentId, PaymentRefusal,
+    PaymentState, PaymentStep, SpendId, StoreError,
 };
 
 use super::callback_key;
@@ -76,6 +78,9 @@ pub enum CreateError {
     /// Nobody pays twice for one order.
     #[error("payment {0} of this order is paid")]
     OrderPaid(PaymentId),
+    /// The payment would not charge the wallet, and the order is paid from there.
+    #[error("spend {0} paid this order")]
+    OrderSpent(SpendId),
     /// Another payment of this order is open, with other terms.
     #[error("payment {} of this order is open", .0.id)]
     OrderOpen(Box<Payment>),
@@ -104,38 +109,30 @@ impl Payments {
         gateways: &dyn PaymentGateways,
         request: PaymentRequest,
     ) -> Result<Created, CreateError> {
-        let gateway = gateways.selected().ok_or(CreateError::NoGateway)?;
-        let rules = gateway.rules();
-        check_amount(request.amount, &rules)?;
-        let now = self.clock.now();
-        if let Some(left) = self.holds.left(gateway.name(), now) {
-            return Err(CreateError::Gateway(GatewayError::Throttled(Some(left))));
-        }
         let callback_key = callback_key::draw().ok_or(CreateError::Randomness)?;
-        let callback_url = callback_key::add(&request.callback_url, &callback_key);
-        let draft = PaymentDraft { callback_key, ..draft(&request, gateway.as_ref(), &rules, now) };
-        let rate = Rate::per_hour("payments", request.per_hour_max);
-        self.begun.take(&request.user, 1, rate, now).map_err(CreateError::Exhausted)?;
+        let now = self.clock.now();
+        let gateway = match self.admitted(gateways, &request, now) {
+            Ok(gateway) => gateway,
+            Err(refused) if request.order.is_empty() && request.idempotency_key.is_none() => {
+                return Err(refused);
+            }
+            // What there is already needs no leave to begin.
+            Err(refused) => match self.store.payment_known(asked(&request, now)).await? {
+                Some(known) => return answered(known, &request),
+                None => return Err(refused),
+            },
+        };
+        let rules = gateway.rules();
+        let draft = draft(&request, callback_key, gateway.as_ref(), &rules, now);
         let made = self.store.payment_create(draft).await;
         if !matches!(made, Ok(PaymentCreated::Created(_))) {
             self.begun.give_back(&request.user, 1);
         }
         let payment = match made? {
             PaymentCreated::Created(payment) => payment,
-            PaymentCreated::Repeated(payment) if payment.start.is_none() => {
-                return Err(CreateError::InFlight);
-            }
-            PaymentCreated::Repeated(payment) => return Ok(Created { payment, replayed: true }),
-            PaymentCreated::KeyReused => return Err(CreateError::KeyReused),
-            PaymentCreated::OrderOpen(open) if !same_terms(&open, &request) => {
-                return Err(CreateError::OrderOpen(Box::new(open)));
-            }
-            PaymentCreated::OrderOpen(open) if open.start.is_none() => {
-                return Err(CreateError::OrderBeginning(open.id));
-            }
-            PaymentCreated::OrderPaid(paid) => return Err(CreateError::OrderPaid(paid.id)),
-            PaymentCreated::OrderOpen(payment) => return Ok(Created { payment, replayed: false }),
+            known => return answered(known, &request),
         };
+        let callback_url = callback_key::add(&request.callback_url, &payment.callback_key);
         let new = NewPayment {
             local_id: payment.id.0,
             amount: request.amount.rial(),
@@ -147,6 +144,23 @@ impl Payments {
         };
         let payment = self.begin(gateway.as_ref(), payment, new).await?;
         Ok(Created { payment, replayed: false })
+    }
+
+    /// The gateway at which a new payment may begin now. Takes it from the user's allowance.
+    fn admitted(
+        &self,
+        gateways: &dyn PaymentGateways,
+        request: &PaymentRequest,
+        now: Timestamp,
+    ) -> Result<Arc<dyn PaymentGateway>, CreateError> {
+        let gateway = gateways.selected().ok_or(CreateError::NoGateway)?;
+        check_amount(request.amount, &gateway.rules())?;
+        if let Some(left) = self.holds.left(gateway.name(), now) {
+            return Err(CreateError::Gateway(GatewayError::Throttled(Some(left))));
+        }
+        let rate = Rate::per_hour("payments", request.per_hour_max);
+        self.begun.take(&request.user, 1, rate, now).map_err(CreateError::Exhausted)?;
+        Ok(gateway)
     }
 
     /// Begins a stored payment at its gateway, or ends it as failed.
@@ -199,28 +213,60 @@ fn check_amount(amount: Money, rules: &GatewayRules) -> Result<(), CreateError> 
     Ok(())
 }
 
+/// The reply to a request that begins nothing new.
+fn answered(known: PaymentCreated, request: &PaymentRequest) -> Result<Created, CreateError> {
+    match known {
+        PaymentCreated::Repeated(payment) if payment.start.is_none() => Err(CreateError::InFlight),
+        PaymentCreated::Repeated(payment) => Ok(Created { payment, replayed: true }),
+        PaymentCreated::KeyReused => Err(CreateError::KeyReused),
+        PaymentCreated::OrderOpen(open) if !same_terms(&open, request) => {
+            Err(CreateError::OrderOpen(Box::new(open)))
+        }
+        PaymentCreated::OrderOpen(open) if open.start.is_none() => Err(CreateError::OrderBeginning(open.id)),
+        PaymentCreated::OrderPaid(paid) => Err(CreateError::OrderPaid(paid.id)),
+        PaymentCreated::OrderSpent(spend) => Err(CreateError::OrderSpent(spend)),
+        PaymentCreated::OrderOpen(payment) | PaymentCreated::Created(payment) => {
+            Ok(Created { payment, replayed: false })
+        }
+    }
+}
+
+fn asked(request: &PaymentRequest, now: Timestamp) -> PaymentAsked {
+    PaymentAsked {
+        user: request.user,
+        mode: request.mode,
+        order: request.order.clone(),
+        unique_order: request.unique_order,
+        now,
+        once: once(request, now),
+    }
+}
+
+fn once(request: &PaymentRequest, now: Timestamp) -> Option<Once> {
+    let key = request.idempotency_key.as_ref()?;
+    let amount = request.amount.rial().to_be_bytes();
+    let mode = format!("{:?}{:?}", request.mode, request.currency);
+    let parts: [&[u8]; 9] = [
+        &amount,
+        mode.as_bytes(),
+        request.order.as_bytes(),
+        request.description.as_bytes(),
+        request.callback_url.as_bytes(),
+        request.frontend_url.as_deref().unwrap_or("").as_bytes(),
+        request.mobile.as_deref().unwrap_or("").as_bytes(),
+        request.email.as_deref().unwrap_or("").as_bytes(),
+        if request.frontend_url.is_some() { b"f" } else { b"" },
+    ];
+    Some(Hashes::of(Kind::Payment, key, &parts).once(now))
+}
+
 fn draft(
     request: &PaymentRequest,
+    callback_key: String,
     gateway: &dyn PaymentGateway,
     rules: &GatewayRules,
     now: Timestamp,
 ) -> PaymentDraft {
-    let once = request.idempotency_key.as_ref().map(|key| {
-        let amount = request.amount.rial().to_be_bytes();
-        let mode = format!("{:?}{:?}", request.mode, request.currency);
-        let parts: [&[u8]; 9] = [
-            &amount,
-            mode.as_bytes(),
-            request.order.as_bytes(),
-            request.description.as_bytes(),
-            request.callback_url.as_bytes(),
-            request.frontend_url.as_deref().unwrap_or("").as_bytes(),
-            request.mobile.as_deref().unwrap_or("").as_bytes(),
-            request.email.as_deref().unwrap_or("").as_bytes(),
-            if request.frontend_url.is_some() { b"f" } else { b"" },
-        ];
-        Hashes::of(Kind::Payment, key, &parts).once(now)
-    });
     PaymentDraft {
         user: request.user,
         amount: request.amount.rial(),
@@ -232,12 +278,12 @@ fn draft(
         plugin_digest: gateway.digest().to_owned(),
         description: request.description.clone(),
         callback_url: request.callback_url.clone(),
-        callback_key: String::new(),
+        callback_key,
         frontend_url: request.frontend_url.clone(),
         now,
         window_ends_at: rules.window_end(now),
         check_at: now.plus(CREATE_LEASE),
-        once,
+        once: once(request, now),
     }
 }
 

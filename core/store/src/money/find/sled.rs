@@ -5,6 +5,7 @@ use crate::engine::sled::record::{decode, decode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::find::{PaymentQuery, PaymentsFound};
+use crate::money::order::sled as order;
 use crate::money::payment::{Payment, PaymentState};
 use crate::money::reversal::{Reversal, ReversalState};
 use crate::money::spend::{Spend, SpendState};
@@ -25,40 +26,6 @@ const HOURS_LOOKED_AT: usize = 72;
 const BUILD_STEP: usize = 500;
 /// Records after which the log says how far building is.
 const BUILD_SAID: u64 = 50_000;
-
-/// What is kept of one user's order: 0 for none.
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OrderEntry {
-    /// The payment that is open.
-    pub(crate) open: u64,
-    /// The newest payment that is paid.
-    pub(crate) paid: u64,
-}
-
-impl OrderEntry {
-    /// Earlier versions kept the open payment alone.
-    fn read(bytes: &[u8]) -> Result<OrderEntry, StoreError> {
-        match bytes.split_at_checked(8) {
-            Some((open, [])) => Ok(OrderEntry { open: decode_u64("order", open)?, paid: 0 }),
-            Some((open, paid)) => {
-                Ok(OrderEntry { open: decode_u64("order", open)?, paid: decode_u64("order", paid)? })
-            }
-            None => Err(StoreError::Record { kind: "order", reason: format!("{} bytes", bytes.len()) }),
-        }
-    }
-
-    pub(crate) fn get(txn: &Txn, key: &[u8]) -> Result<OrderEntry, StoreError> {
-        txn.get(key)?.map_or(Ok(OrderEntry::default()), |bytes| OrderEntry::read(&bytes))
-    }
-
-    pub(crate) fn put(self, txn: &mut Txn, key: sled::IVec) {
-        if self == OrderEntry::default() {
-            txn.delete(key);
-        } else {
-            txn.put(key, [self.open.to_be_bytes(), self.paid.to_be_bytes()].concat().into());
-        }
-    }
-}
 
 /// Enters a new payment into every index of what never changes.
 pub(crate) fn enter(txn: &mut Txn, payment: &Payment) -> Result<(), StoreError> {
@@ -96,52 +63,6 @@ pub(crate) fn move_state(txn: &mut Txn, payment: &Payment, before: PaymentState)
     if !payment.state.is_open() {
         txn.put(keys::in_state(payment.state as u8, &payment.gateway, payment.id), sled::IVec::default());
     }
-}
-
-/// Notes that an order's payment was paid, or given back as a whole.
-pub(crate) fn order_paid(txn: &mut Txn, payment: &Payment, is_paid: bool) -> Result<(), StoreError> {
-    if payment.order.is_empty() {
-        return Ok(());
-    }
-    let key = keys::order(payment.user, &payment.order);
-    let mut entry = OrderEntry::get(txn, &key)?;
-    match is_paid {
-        true => entry.paid = entry.paid.max(payment.id.0),
-        false if entry.paid == payment.id.0 => entry.paid = paid_besides(txn, payment)?,
-        false => return Ok(()),
-    }
-    entry.put(txn, key);
-    Ok(())
-}
-
-/// The newest other payment of a payment's user and order that is paid, or 0.
-fn paid_besides(txn: &Txn, payment: &Payment) -> Result<u64, StoreError> {
-    let (of_order, of_user) = (keys::ordered_as(&payment.order), keys::payments_of(payment.user));
-    let mut at_most = u64::MAX;
-    // Many users may have an order of this name, and a user many payments. Each index skips what the other lacks.
-    while let Some(id) = last_at_most(txn, &of_order, at_most)? {
-        let Some(candidate) = last_at_most(txn, &of_user, id)? else { break };
-        at_most = candidate;
-        if candidate < id {
-            continue;
-        }
-        let found = txn.get_record::<Payment>(&keys::payment(PaymentId(id)))?;
-        let is_paid = |found: Payment| found.state == PaymentState::Paid && found.order == payment.order;
-        if id != payment.id.0 && found.is_some_and(is_paid) {
-            return Ok(id);
-        }
-        let Some(next) = id.checked_sub(1) else { break };
-        at_most = next;
-    }
-    Ok(0)
-}
-
-/// The largest number, up to `id`, of an index's keys that begin with `prefix`.
-fn last_at_most(txn: &Txn, prefix: &[u8], id: u64) -> Result<Option<u64>, StoreError> {
-    let first = [prefix, &0u64.to_be_bytes()].concat();
-    let last = [prefix, &id.to_be_bytes()].concat();
-    let key = txn.last_key_of(&first, &last)?;
-    Ok(key.and_then(|key| key[prefix.len()..].first_chunk().map(|number| u64::from_be_bytes(*number))))
 }
 
 /// Payments in the order of their numbers, as an index has them: the largest number that is not above another.
@@ -382,7 +303,7 @@ impl Sled {
                 enter(txn, payment)?;
                 move_state(txn, payment, PaymentState::Created);
                 if payment.state == PaymentState::Paid {
-                    order_paid(txn, payment, true)?;
+                    order::paid(txn, payment, true)?;
                 }
             }
             txn.put(keys::INDEXES.into(), next.write());

@@ -5,10 +5,11 @@ use crate::engine::sled::Sled;
 use crate::engine::sled::keys::money as keys;
 use crate::engine::sled::record::encode_u64;
 use crate::engine::sled::txn::Txn;
-use crate::money::find::sled::{self as find, OrderEntry};
+use crate::money::find::sled as find;
 use crate::money::import::OpeningBalance;
 use crate::money::ledger::sled::post;
 use crate::money::ledger::{Account, Posted};
+use crate::money::order::sled::OrderEntry;
 use crate::money::payment::{Payment, PaymentState, sled as payment};
 
 impl Sled {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, boxed, on_engine};
 use crate::money::once::Once;
-use crate::{PaymentId, Store, StoreError, Timestamp, UserId};
+use crate::{PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
 
 /// The unit of a client's amounts. The ledger counts rial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -187,6 +187,30 @@ pub struct PaymentDraft {
     pub once: Option<Once>,
 }
 
+impl PaymentDraft {
+    pub(crate) fn asked(&self) -> PaymentAsked {
+        PaymentAsked {
+            user: self.user,
+            mode: self.mode,
+            order: self.order.clone(),
+            unique_order: self.unique_order,
+            now: self.now,
+            once: self.once.clone(),
+        }
+    }
+}
+
+/// What decides whether a request for a payment is answered by what is there already. See [`PaymentDraft`].
+#[derive(Debug, Clone)]
+pub struct PaymentAsked {
+    pub user: UserId,
+    pub mode: PayMode,
+    pub order: String,
+    pub unique_order: bool,
+    pub now: Timestamp,
+    pub once: Option<Once>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
     pub id: PaymentId,
@@ -291,6 +315,8 @@ pub enum PaymentCreated {
     OrderOpen(Payment),
     /// The user's order is paid, by this payment. Another one may be open.
     OrderPaid(Payment),
+    /// The user's order is paid from the wallet, by this spend, and the payment would not charge the wallet.
+    OrderSpent(SpendId),
 }
 
 /// The result of a payment's step.
@@ -325,6 +351,17 @@ impl Store {
     #[boxed]
     pub async fn payment_create(&self, draft: PaymentDraft) -> Result<PaymentCreated, StoreError> {
         on_engine!(self, payment_create(draft).await)
+    }
+
+    /// What [`Store::payment_create`] would return without creating a payment: a repeat, or why the order takes none.
+    /// `None` when it would create one.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    #[boxed]
+    pub async fn payment_known(&self, asked: PaymentAsked) -> Result<Option<PaymentCreated>, StoreError> {
+        on_engine!(self, payment_known(asked).await)
     }
 
     /// Created -> Pending: the gateway knows the payment. A reference that another payment of the gateway has fails

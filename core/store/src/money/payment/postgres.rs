@@ -14,13 +14,14 @@ use crate::engine::postgres::value::{At, Text, int};
 use crate::money::ledger::postgres::post;
 use crate::money::ledger::{Posted, payment_key};
 use crate::money::once::{Subject, postgres as once};
+use crate::money::order::postgres as order;
 use crate::money::outbox::EventBody;
 use crate::money::outbox::postgres::emit;
 use crate::money::payment::postgres::row::{payment_columns, put};
 use crate::money::payment::rules::Claimed;
 use crate::money::payment::{
-    KeptClaim, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt, PaymentRefusal,
-    PaymentSettled, PaymentStart, PaymentState, PaymentStep, Question,
+    KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt,
+    PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Question,
 };
 use crate::{PaymentId, StoreError, Timestamp, UserId};
 
@@ -103,6 +104,14 @@ impl Postgres {
     /// Locks the name of the order; a key of the client is unique.
     pub(crate) async fn payment_create(&self, draft: PaymentDraft) -> Result<PaymentCreated, StoreError> {
         self.change(draft, |sql, draft| Box::pin(create(sql, draft))).await
+    }
+
+    /// Locks the name of the order.
+    pub(crate) async fn payment_known(
+        &self,
+        asked: PaymentAsked,
+    ) -> Result<Option<PaymentCreated>, StoreError> {
+        self.change(asked, |sql, asked| Box::pin(known(sql, asked))).await
     }
 
     /// Locks the payment's row; a reference is unique.
@@ -322,36 +331,52 @@ enum Stepped {
     Changed,
 }
 
-async fn create(sql: &Sql, draft: &PaymentDraft) -> Result<PaymentCreated, StoreError> {
-    let (user, now) = (draft.user, draft.now);
-    if !draft.order.is_empty() {
+async fn known(sql: &Sql, asked: &PaymentAsked) -> Result<Option<PaymentCreated>, StoreError> {
+    let PaymentAsked { user, mode, order: name, unique_order, now, once } = asked;
+    if !name.is_empty() {
         // Before the key is looked up: the same request beside this one may have begun the order.
-        sql.run(ORDER_LOCK, &[&int(user.0), &Text(&draft.order)]).await?;
+        sql.run(ORDER_LOCK, &[&int(user.0), &Text(name)]).await?;
     }
-    if let Some(key) = &draft.once {
-        match once::look(sql, user, key, now).await? {
+    if let Some(key) = once {
+        match once::look(sql, *user, key, *now).await? {
             Subject::New => {}
             Subject::Known(id) => {
                 let row = sql.found(GET, &[&int(id)]).await?;
                 let known = row.as_ref().map(row::read).transpose()?;
                 if let Some(payment) = known.filter(Payment::answers_repeats) {
-                    return Ok(PaymentCreated::Repeated(payment));
+                    return Ok(Some(PaymentCreated::Repeated(payment)));
                 }
-                once::forget(sql, user, key).await?;
+                once::forget(sql, *user, key).await?;
             }
-            Subject::Other => return Ok(PaymentCreated::KeyReused),
+            Subject::Other => return Ok(Some(PaymentCreated::KeyReused)),
         }
     }
-    if !draft.order.is_empty() {
-        let (user, order) = (int(user.0), Text(&draft.order));
-        if let Some(row) = sql.found(OF_ORDER, &[&user, &order, &draft.unique_order]).await? {
-            let payment = row::read(&row)?;
-            return Ok(match payment.state {
-                PaymentState::Paid => PaymentCreated::OrderPaid(payment),
-                _ => PaymentCreated::OrderOpen(payment),
-            });
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let found = sql.found(OF_ORDER, &[&int(user.0), &Text(name), unique_order]).await?;
+    let payment = found.as_ref().map(row::read).transpose()?;
+    match payment {
+        Some(payment) if payment.state == PaymentState::Paid => {
+            return Ok(Some(PaymentCreated::OrderPaid(payment)));
+        }
+        payment => {
+            if *unique_order
+                && *mode == PayMode::Direct
+                && let Some(spend) = order::spent(sql, *user, name).await?
+            {
+                return Ok(Some(PaymentCreated::OrderSpent(spend)));
+            }
+            Ok(payment.map(PaymentCreated::OrderOpen))
         }
     }
+}
+
+async fn create(sql: &Sql, draft: &PaymentDraft) -> Result<PaymentCreated, StoreError> {
+    if let Some(known) = known(sql, &draft.asked()).await? {
+        return Ok(known);
+    }
+    let user = draft.user;
     let id = PaymentId(crate::engine::postgres::value::uint(sql.row(NEXT, &[]).await?.get(0)));
     let payment = Payment::created(id, draft.clone());
     put(sql, &payment).await?;

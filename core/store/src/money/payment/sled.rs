@@ -8,16 +8,16 @@ use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::find::sled as find;
-use crate::money::find::sled::OrderEntry;
 use crate::money::ledger::sled::post;
 use crate::money::ledger::{Posted, payment_key};
 use crate::money::once::{Subject, sled as once};
+use crate::money::order::sled::{self as order, OrderEntry};
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::money::payment::rules::Claimed;
 use crate::money::payment::{
-    Currency, KeptClaim, PayMode, Payment, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt,
-    PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
+    Currency, KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft,
+    PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
 };
 use crate::{PaymentId, StoreError, Timestamp, UserId};
 
@@ -99,6 +99,13 @@ impl Record for Payment {
 impl Sled {
     pub(crate) async fn payment_create(&self, draft: PaymentDraft) -> Result<PaymentCreated, StoreError> {
         self.change(move |txn| create(txn, draft)).await
+    }
+
+    pub(crate) async fn payment_known(
+        &self,
+        asked: PaymentAsked,
+    ) -> Result<Option<PaymentCreated>, StoreError> {
+        self.change(move |txn| known(txn, &asked)).await
     }
 
     pub(crate) async fn payment_started(
@@ -337,31 +344,42 @@ impl Sled {
     }
 }
 
-fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreError> {
-    let (user, now, once) = (draft.user, draft.now, draft.once.clone());
-    if let Some(once) = &once {
-        match once::look(txn, user, once, now)? {
+fn known(txn: &Txn, asked: &PaymentAsked) -> Result<Option<PaymentCreated>, StoreError> {
+    let PaymentAsked { user, mode, order: name, unique_order, now, once } = asked;
+    if let Some(once) = once {
+        match once::look(txn, *user, once, *now)? {
             Subject::New => {}
             Subject::Known(id) => {
                 if let Some(payment) = get(txn, PaymentId(id))?.filter(Payment::answers_repeats) {
-                    return Ok(PaymentCreated::Repeated(payment));
+                    return Ok(Some(PaymentCreated::Repeated(payment)));
                 }
             }
-            Subject::Other => return Ok(PaymentCreated::KeyReused),
+            Subject::Other => return Ok(Some(PaymentCreated::KeyReused)),
         }
     }
-    if !draft.order.is_empty() {
-        let entry = OrderEntry::get(txn, &keys::order(user, &draft.order))?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let entry = OrderEntry::get(txn, &keys::order(*user, name))?;
+    if *unique_order {
         // A payment that was paid late may have left another one open, which would take the money again.
-        if draft.unique_order
-            && let Some(paid) = get(txn, PaymentId(entry.paid))?
-        {
-            return Ok(PaymentCreated::OrderPaid(paid));
+        if let Some(paid) = get(txn, PaymentId(entry.paid))? {
+            return Ok(Some(PaymentCreated::OrderPaid(paid)));
         }
-        if let Some(open) = get(txn, PaymentId(entry.open))? {
-            return Ok(PaymentCreated::OrderOpen(open));
+        if *mode == PayMode::Direct
+            && let Some(spend) = order::spent(txn, *user, name)?
+        {
+            return Ok(Some(PaymentCreated::OrderSpent(spend.id)));
         }
     }
+    Ok(get(txn, PaymentId(entry.open))?.map(PaymentCreated::OrderOpen))
+}
+
+fn create(txn: &mut Txn, draft: PaymentDraft) -> Result<PaymentCreated, StoreError> {
+    if let Some(known) = known(txn, &draft.asked())? {
+        return Ok(known);
+    }
+    let (user, once) = (draft.user, draft.once.clone());
     let id = PaymentId(txn.next(keys::PAYMENT_SEQUENCE)?);
     let check_at = draft.check_at;
     let mut payment = Payment::created(id, draft);

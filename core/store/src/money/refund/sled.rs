@@ -12,6 +12,7 @@ use crate::money::find::sled as find;
 use crate::money::ledger::sled::post;
 use crate::money::ledger::{Posted, refund_key};
 use crate::money::once::{Subject, sled as once};
+use crate::money::order::sled as order;
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::money::payment::{Payment, PaymentState, sled as payment};
@@ -191,7 +192,7 @@ fn refund(txn: &mut Txn, draft: RefundDraft) -> Result<PaymentRefunded, StoreErr
     }
     if payment.state == PaymentState::Refunded {
         find::move_state(txn, &payment, PaymentState::Paid);
-        find::order_paid(txn, &payment, false)?;
+        order::paid(txn, &payment, false)?;
     }
     payment::put(txn, &payment);
     emit(txn, now, EventBody::refunded(&payment, amount, number))?;
@@ -308,7 +309,7 @@ pub(crate) fn undo(
     state_moved(txn, &refund, before.1);
     if into == UndoInto::Origin {
         find::move_state(txn, payment, before.0);
-        find::order_paid(txn, payment, true)?;
+        order::paid(txn, payment, true)?;
         emit(txn, now, EventBody::refund_undone(payment, refund.amount, number))?;
     }
     txn.put_record(keys::refund(id, number), &refund);

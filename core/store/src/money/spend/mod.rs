@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, boxed, on_engine};
 use crate::money::once::Once;
-use crate::{SpendId, Store, StoreError, Timestamp, UserId};
+use crate::{PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SpendState {
@@ -34,7 +34,8 @@ pub struct SpendDraft {
     pub expires_at: Option<Timestamp>,
     /// The client's id of what is paid for; may be empty.
     pub order: String,
-    /// Refuse a spend of an order that has one, unless that one was given back.
+    /// Refuse a spend of an order that has one, unless that one was given back, or that a payment paid without charging
+    /// the wallet.
     pub unique_order: bool,
     pub description: String,
     pub now: Timestamp,
@@ -71,6 +72,8 @@ pub enum SpendMade {
     KeyReused,
     /// The user's order has this spend.
     OrderTaken(Spend),
+    /// The user's order is paid, by this payment, which did not charge the wallet.
+    OrderPaid(PaymentId),
     /// The wallet holds only this much.
     Overdraft {
         available: u64,

@@ -12,6 +12,7 @@ use crate::engine::postgres::value::{At, Columns, Text, int};
 use crate::money::ledger::postgres::{balance_locked, post};
 use crate::money::ledger::{Posted, capture_key, spend_key, void_key};
 use crate::money::once::{Subject, postgres as once};
+use crate::money::order::postgres as order;
 use crate::money::outbox::EventBody;
 use crate::money::outbox::postgres::emit;
 use crate::money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
@@ -227,11 +228,13 @@ async fn create(sql: &Sql, draft: &SpendDraft) -> Result<SpendMade, StoreError> 
             Subject::Other => return Ok(SpendMade::KeyReused),
         }
     }
-    if draft.unique_order
-        && !draft.order.is_empty()
-        && let Some(row) = sql.found(OF_ORDER, &[&int(user.0), &Text(&draft.order)]).await?
-    {
-        return Ok(SpendMade::OrderTaken(read(&row)));
+    if draft.unique_order && !draft.order.is_empty() {
+        if let Some(row) = sql.found(OF_ORDER, &[&int(user.0), &Text(&draft.order)]).await? {
+            return Ok(SpendMade::OrderTaken(read(&row)));
+        }
+        if let Some(paid) = order::paid_directly(sql, user, &draft.order).await? {
+            return Ok(SpendMade::OrderPaid(paid));
+        }
     }
     let id = SpendId(next.get::<_, i64>(0).unsigned_abs());
     let balance = match post(sql, user, &spend_key(id), &legs, &draft.order, now).await? {

@@ -3,12 +3,13 @@
 use serde::Deserialize;
 
 use crate::engine::sled::keys::money as keys;
-use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
+use crate::engine::sled::record::{Record, decode, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::ledger::sled::{balance, post};
 use crate::money::ledger::{Account, Posted, capture_key, spend_key, void_key};
 use crate::money::once::{Subject, sled as once};
+use crate::money::order::sled as order;
 use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::money::spend::{Spend, SpendDraft, SpendEnded, SpendMade, SpendState};
@@ -179,14 +180,13 @@ fn create(txn: &mut Txn, draft: SpendDraft) -> Result<SpendMade, StoreError> {
             Subject::Other => return Ok(SpendMade::KeyReused),
         }
     }
-    let taken = match draft.order.is_empty() {
-        true => None,
-        false => txn.get(&keys::spend_order(user, &draft.order))?,
-    };
-    if let Some(taken) = taken.filter(|_| draft.unique_order)
-        && let Some(spend) = txn.get_record(&keys::spend(SpendId(decode_u64("order", &taken)?)))?
-    {
-        return Ok(SpendMade::OrderTaken(spend));
+    if draft.unique_order && !draft.order.is_empty() {
+        if let Some(spend) = order::spent(txn, user, &draft.order)? {
+            return Ok(SpendMade::OrderTaken(spend));
+        }
+        if let Some(paid) = order::paid_directly(txn, user, &draft.order)? {
+            return Ok(SpendMade::OrderPaid(paid));
+        }
     }
     let id = SpendId(txn.peek_next(keys::SPEND_SEQUENCE)?);
     let balance = match post(txn, spend_key(id), &legs, &draft.order, now)? {
