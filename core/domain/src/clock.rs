@@ -108,6 +108,10 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         self.micros.store(self.now().plus(by).as_micros(), Ordering::SeqCst);
     }
+
+    pub fn set_back(&self, by: Duration) {
+        self.micros.store(self.now().minus(by).as_micros(), Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {

@@ -98,7 +98,7 @@ pub use sms::{
     SmsOrder, SmsOwner, SmsPage, SmsQuota, SmsRange, SmsRecord, SmsRecovered, SmsStatus, SmsText, SmsTried,
 };
 pub use space::DiskRoom;
-pub use types::{EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};
+pub use types::{Due, EventId, PaymentId, PurgeStep, SessionId, SpendId, Timestamp, UserId};
 
 use engine::boxed;
 use engine::postgres::Postgres;

@@ -110,6 +110,36 @@ impl Timestamp {
     }
 }
 
+/// Which scheduled times are due.
+///
+/// A clock that was ahead, and is right again, left times that come much too late. Work is scheduled for a short time
+/// ahead only, so what is scheduled for later than that is due as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    now: Timestamp,
+    latest: Timestamp,
+}
+
+impl Due {
+    /// What is due at `now`. `ahead_max` is longer than anything is scheduled ahead, by more than clocks of several
+    /// gateways may differ.
+    #[must_use]
+    pub fn new(now: Timestamp, ahead_max: Duration) -> Due {
+        Due { now, latest: now.plus(ahead_max) }
+    }
+
+    #[must_use]
+    pub fn includes(self, at: Timestamp) -> bool {
+        self.spans().iter().any(|(first, last)| (*first..=*last).contains(&at))
+    }
+
+    /// The first and the last time of each span that is due, what is overdue first.
+    pub(crate) fn spans(self) -> [(Timestamp, Timestamp); 2] {
+        let end = Timestamp(u64::MAX);
+        [(Timestamp::default(), self.now), (self.latest.plus(Duration::from_micros(1)), end)]
+    }
+}
+
 /// The result of one purge step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PurgeStep {

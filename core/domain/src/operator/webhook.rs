@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 pub use chelseru_store::Event;
-use chelseru_store::{Attempt, EventId, EventReport, Store, StoreError};
+use chelseru_store::{Attempt, Due, EventId, EventReport, Store, StoreError};
 use futures_util::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -45,6 +45,8 @@ pub const DELAYS: [Duration; 9] = [
 
 /// Limit on a receiver's `Retry-After`.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// No attempt is scheduled for later than this. The rest are differences of clocks.
+const AHEAD_MAX: Duration = Duration::from_secs(27 * 3600);
 /// How long events are kept.
 pub const KEEP_DAYS: Range<u64> = Range::new(1, 365, 7);
 /// Events kept; past it the oldest are removed, delivered or not.
@@ -129,7 +131,8 @@ impl Webhooks {
         if self.pause_of(endpoint).await?.is_some() {
             return Ok(Step::default());
         }
-        let due = self.store.deliveries_due(endpoint, self.clock.now(), STEP_MAX).await?;
+        let due =
+            self.store.deliveries_due(endpoint, Due::new(self.clock.now(), AHEAD_MAX), STEP_MAX).await?;
         let mut step = Step { more: due.len() == STEP_MAX, ..Step::default() };
         let mut attempts = Vec::with_capacity(due.len());
         let failing = AtomicBool::new(false);

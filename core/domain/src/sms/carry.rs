@@ -8,8 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use chelseru_store::{SmsDraft, SmsEnd, SmsRecord, StoreError};
+use chelseru_store::{Due, SmsDraft, SmsEnd, SmsRecord, StoreError};
 
+use super::gate::TOLD_MAX;
 use super::queue::SmsRoute;
 use super::record::{Log, Stopped, SubmitError, body, refusal, take};
 use super::route::{self, Failure, Routed};
@@ -205,6 +206,11 @@ impl SmsRoute {
         }
     }
 
+    /// Which waiting messages are due. No delay is longer than this; the rest are differences of clocks.
+    pub(super) fn due(&self, now: Timestamp) -> Due {
+        Due::new(now, (self.rules.retry_max * 2).max(TOLD_MAX) + Duration::from_secs(5 * 60))
+    }
+
     /// Doubles with each round.
     fn delay(&self, rounds: u32, failures: &[Failure]) -> Duration {
         let growth = 1u32.checked_shl(rounds).unwrap_or(u32::MAX);
@@ -220,13 +226,13 @@ fn jittered(delay: Duration) -> Duration {
     delay.mul_f64(percent as f64 / 100.0)
 }
 
-/// The shortest wait that a provider named.
+/// The shortest wait that a provider named, at most [`TOLD_MAX`].
 fn told(failures: &[Failure]) -> Option<Duration> {
     let told = failures.iter().filter_map(|failure| match failure.error {
         SmsError::Throttled(wait) => wait,
         _ => None,
     });
-    told.min()
+    told.min().map(|told| told.min(TOLD_MAX))
 }
 
 fn log_failures(message: &SmsMessage, routed: &Routed) {

@@ -18,7 +18,7 @@ use crate::{Range, Timestamp};
 /// How long a message waits for a free place before the gate is busy.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time that a provider is left alone because it said so. A wrong or hostile number would switch it off.
-const TOLD_MAX: Duration = Duration::from_secs(15 * 60);
+pub(super) const TOLD_MAX: Duration = Duration::from_secs(15 * 60);
 /// Limit on the growth of the open time, as a multiple of its first duration.
 const OPEN_GROWTH_MAX: u32 = 8;
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chelseru_store::{
-    SmsEnd, SmsFilter, SmsPage, SmsProgress, SmsRange, SmsRecord, SmsRecovered, SmsReported, Store,
+    Due, SmsEnd, SmsFilter, SmsPage, SmsProgress, SmsRange, SmsRecord, SmsRecovered, SmsReported, Store,
     StoreError,
 };
 use tokio::sync::Notify;
@@ -126,7 +126,7 @@ impl SmsQueue {
         let now = self.0.clock.now();
         if let Some(wait) = route.wait(now) {
             // No provider would take a message: messages stay queued, and only expired ones are ended.
-            self.expire(now).await?;
+            self.expire(route.due(now), now).await?;
             return Ok(wait.min(SLEEP_MAX));
         }
         let free = {
@@ -142,7 +142,7 @@ impl SmsQueue {
         }
         // Only this task adds to the active messages, so what it copied lacks none.
         let active: HashSet<u64> = self.active().keys().copied().collect();
-        let due = self.0.store.sms_due(now, free, &|id| active.contains(&id)).await?;
+        let due = self.0.store.sms_due(route.due(now), free, &|id| active.contains(&id)).await?;
         let started = due.len();
         for message in due {
             self.active().insert(message.id, false);
@@ -166,8 +166,8 @@ impl SmsQueue {
     }
 
     /// Ends expired messages while no provider can be asked, a few at a time.
-    async fn expire(&self, now: Timestamp) -> Result<(), StoreError> {
-        for message in self.0.store.sms_due(now, 64, &|_| false).await? {
+    async fn expire(&self, due: Due, now: Timestamp) -> Result<(), StoreError> {
+        for message in self.0.store.sms_due(due, 64, &|_| false).await? {
             if message.deadline <= now {
                 let queue = self.clone();
                 tokio::spawn(async move {

@@ -11,8 +11,8 @@ use chelseru_domain::money::payment::CreateError;
 use chelseru_domain::money::payment::verdict::RETURN_MARGIN;
 use chelseru_domain::money::wallet::{Actor, RefundRequest, Role, SpendRequest};
 use chelseru_store::{
-    PaymentId, PaymentRefunded, PaymentState, RefundTo, ReversalDecided, ReversalDecision, ReversalState,
-    SpendEnded, SpendId, SpendMade, SpendState,
+    Due, PaymentId, PaymentRefunded, PaymentState, RefundTo, ReversalDecided, ReversalDecision,
+    ReversalState, SpendEnded, SpendId, SpendMade, SpendState,
 };
 
 use super::bank::{Fault, Money as BankMoney, RETURN, WINDOW};
@@ -387,7 +387,7 @@ async fn history(mut world: World, seed: u64, totals: &mut Totals) -> World {
     world.bank().rules.lock().unwrap().lists_unverified = random.below(2) == 0;
     let first = world
         .store
-        .payments_due("BANK", Timestamp::from_secs(u64::MAX / 2_000_000), usize::MAX)
+        .payments_due("BANK", Due::new(Timestamp::from_secs(u64::MAX / 2_000_000), Duration::MAX), usize::MAX)
         .await
         .unwrap();
     assert!(first.is_empty(), "the history before left open payments");

@@ -84,6 +84,30 @@ async fn a_paid_payment_credits_the_wallet_once() {
     world.check_ledger().await;
 }
 
+/// A machine that starts with the local time as UTC, until its clock is set.
+#[tokio::test]
+async fn payments_of_a_clock_that_was_ahead_are_asked_about() {
+    let world = World::new();
+    let ahead = Duration::from_secs(3600 * 7 / 2);
+    world.clock.advance(ahead);
+    let paid = world.create(50_000).await;
+    world.bank().pay(reference(&paid));
+    world.clock.set_back(ahead);
+    let round = world.payments.reconcile(world.banks.as_ref()).await.unwrap();
+    assert_eq!(round.settled, 1, "{round:?}");
+    assert_eq!(world.payment(&paid).await.state, PaymentState::Paid);
+    // An unpaid one is asked about again, and not at once.
+    world.clock.advance(ahead);
+    let unpaid = world.create(30_000).await;
+    world.clock.set_back(ahead);
+    world.reconcile().await;
+    let asked = world.payment(&unpaid).await;
+    assert_eq!(asked.state, PaymentState::Pending);
+    assert!(asked.check_at <= world.now().plus(MINUTE), "{asked:?}");
+    let round = world.payments.reconcile(world.banks.as_ref()).await.unwrap();
+    assert_eq!(round.looked_at, 0, "{round:?}");
+}
+
 #[tokio::test]
 async fn a_hundred_parallel_callbacks_give_one_credit_and_one_answer() {
     let world = World::new();

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, boxed, on_engine};
 use crate::types::absent;
-use crate::{Store, StoreError, Timestamp};
+use crate::{Due, Store, StoreError, Timestamp};
 
 /// Attempts kept in a record; the newest ones.
 pub const SMS_TRIED_MAX: usize = 16;
@@ -365,11 +365,11 @@ impl Store {
     #[boxed]
     pub async fn sms_due(
         &self,
-        now: Timestamp,
+        due: Due,
         limit: usize,
         skip: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Vec<SmsRecord>, StoreError> {
-        on_engine!(self, read sms_due(now, limit, skip))
+        on_engine!(self, read sms_due(due, limit, skip))
     }
 
     /// When the next waiting message is due.

@@ -16,7 +16,7 @@ use crate::sms::{
     SmsBegun, SmsDraft, SmsEnd, SmsFilter, SmsInserted, SmsOrder, SmsPage, SmsQuota, SmsRange, SmsRecord,
     SmsRecovered, SmsStatus, SmsTried,
 };
-use crate::{StoreError, Timestamp};
+use crate::{Due, StoreError, Timestamp};
 
 /// More changes than can run at once: below a bound by so many, it cannot be crossed unseen.
 const CHANGES_AT_ONCE: u64 = 1000;
@@ -188,24 +188,26 @@ impl Postgres {
 
     pub(crate) async fn sms_due(
         &self,
-        now: Timestamp,
+        due: Due,
         limit: usize,
         skip: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Vec<SmsRecord>, StoreError> {
         let sql = self.reader().await?;
-        let mut due = Vec::new();
-        let mut after = (At(Timestamp::default()), -1_i64);
-        while due.len() < limit {
-            let rows = sql.rows(DUE, &[&At(now), &after.0, &after.1, &DUE_PAGE]).await?;
-            let Some(last) = rows.last() else { break };
-            after = (At(last.at("due_at")), last.get("id"));
-            for row in &rows {
-                if due.len() < limit && !skip(row.uint("id")) {
-                    due.push(read(row)?);
+        let mut messages = Vec::new();
+        for (first, last) in due.spans() {
+            let mut after = (At(first), -1_i64);
+            while messages.len() < limit {
+                let rows = sql.rows(DUE, &[&At(last), &after.0, &after.1, &DUE_PAGE]).await?;
+                let Some(page_end) = rows.last() else { break };
+                after = (At(page_end.at("due_at")), page_end.get("id"));
+                for row in &rows {
+                    if messages.len() < limit && !skip(row.uint("id")) {
+                        messages.push(read(row)?);
+                    }
                 }
             }
         }
-        Ok(due)
+        Ok(messages)
     }
 
     pub(crate) async fn sms_next_due(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -14,7 +14,7 @@ use crate::sms::{
     SmsBegun, SmsClass, SmsDraft, SmsEnd, SmsFilter, SmsInserted, SmsOrder, SmsPage, SmsRange, SmsRecord,
     SmsRecovered, SmsStatus, SmsTried,
 };
-use crate::{StoreError, Timestamp};
+use crate::{Due, StoreError, Timestamp};
 
 impl Record for SmsRecord {
     const KIND: &'static str = "message";
@@ -94,22 +94,24 @@ impl Sled {
 
     pub(crate) fn sms_due(
         &self,
-        now: Timestamp,
+        due: Due,
         limit: usize,
         skip: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Vec<SmsRecord>, StoreError> {
-        let mut due = Vec::new();
-        for entry in self.tree.range(keys::due(Timestamp::default(), 0)..keys::due(now, u64::MAX)) {
-            if due.len() >= limit {
+        let entries =
+            due.spans().map(|(first, last)| self.tree.range(keys::due(first, 0)..=keys::due(last, u64::MAX)));
+        let mut messages = Vec::new();
+        for entry in entries.into_iter().flatten() {
+            if messages.len() >= limit {
                 break;
             }
             let (key, _) = entry.map_err(error::read)?;
             let Some(id) = keys::id_of(&key).filter(|id| !skip(*id)) else { continue };
             if let Some(message) = self.sms_get(id)? {
-                due.push(message);
+                messages.push(message);
             }
         }
-        Ok(due)
+        Ok(messages)
     }
 
     pub(crate) fn sms_next_due(&self) -> Result<Option<Timestamp>, StoreError> {

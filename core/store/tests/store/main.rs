@@ -37,7 +37,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chelseru_store::{
-    ChallengeDraft, ChallengeOpened, Guesser, LoginDraft, LoginOutcome, Session, SessionDraft, Store,
+    ChallengeDraft, ChallengeOpened, Due, Guesser, LoginDraft, LoginOutcome, Session, SessionDraft, Store,
     StoreOptions, Timestamp, User,
 };
 use server::Database;
@@ -160,6 +160,11 @@ fn records_in(db: &sled::Db) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 fn secs(secs: u64) -> Timestamp {
     Timestamp::from_secs(secs)
+}
+
+/// What is due then, when nothing is scheduled for more than an hour ahead.
+fn due_at(at: u64) -> Due {
+    Due::new(secs(at), Duration::from_secs(3600))
 }
 
 /// A code with five guesses, pending until it expires.

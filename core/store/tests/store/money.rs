@@ -326,6 +326,22 @@ async fn a_key_is_one_request_until_it_ends() {
 }
 
 #[tokio::test]
+async fn an_event_of_a_clock_that_was_ahead_is_due() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        store.events_want(true).await.unwrap();
+        let soon = store.event_test("d".to_owned(), secs(100)).await.unwrap();
+        let ahead = store.event_test("d".to_owned(), secs(9_000)).await.unwrap();
+        let due = async |at, limit| {
+            let due = store.deliveries_due("d", due_at(at), limit).await.unwrap();
+            due.iter().map(|(event, _)| event.id).collect::<Vec<_>>()
+        };
+        assert_eq!((due(99, 10).await, due(100, 10).await), (vec![ahead], vec![soon, ahead]));
+        assert_eq!((due(100, 1).await, due(9_000 - 3600, 10).await), (vec![soon], vec![soon]));
+    }
+}
+
+#[tokio::test]
 async fn an_event_is_routed_delivered_replayed_and_purged() {
     for engine in engines() {
         let store = TestStore::new(engine);
@@ -342,8 +358,8 @@ async fn an_event_is_routed_delivered_replayed_and_purged() {
         });
         assert_eq!(routed.await.unwrap(), 3);
         assert_eq!(store.events_route(10, secs(20), &|_| vec!["b".to_owned()]).await.unwrap(), 0);
-        assert!(store.deliveries_due("a", secs(19), 10).await.unwrap().is_empty());
-        let due = store.deliveries_due("a", secs(20), 10).await.unwrap();
+        assert!(store.deliveries_due("a", due_at(19), 10).await.unwrap().is_empty());
+        let due = store.deliveries_due("a", due_at(20), 10).await.unwrap();
         assert_eq!(due.len(), 3);
         let EventBody::WalletChanged { amount, balance, posting, .. } = &due[1].0.body else {
             panic!("{:?}", due[1])
@@ -358,7 +374,7 @@ async fn an_event_is_routed_delivered_replayed_and_purged() {
             (EventId(99), Attempt::Delivered),
         ];
         store.deliveries_note("a", attempts).await.unwrap();
-        let due = store.deliveries_due("a", secs(60), 10).await.unwrap();
+        let due = store.deliveries_due("a", due_at(60), 10).await.unwrap();
         assert_eq!((due.len(), due[0].1.attempts, &due[0].1.error), (1, 1, &error));
         assert_eq!(store.deliveries_dead(10).await.unwrap(), 1);
         let dead = store.events_list(None, EventFilter::Dead, 10).await.unwrap();
@@ -373,7 +389,7 @@ async fn an_event_is_routed_delivered_replayed_and_purged() {
         assert_eq!(store.event_replay(first.event.id, Some("c".to_owned()), secs(80)).await.unwrap(), 1);
         assert_eq!(store.event_replay(EventId(99), Some("c".to_owned()), secs(80)).await.unwrap(), 0);
         let test = store.event_test("c".to_owned(), secs(90)).await.unwrap();
-        let of_c = store.deliveries_due("c", secs(90), 10).await.unwrap();
+        let of_c = store.deliveries_due("c", due_at(90), 10).await.unwrap();
         assert_eq!(of_c.iter().map(|(event, _)| event.id).collect::<Vec<_>>(), [first.event.id, test]);
         let listed = store.events_list(Some(test), EventFilter::All, 2).await.unwrap();
         assert_eq!(
@@ -419,10 +435,22 @@ async fn open_payments_are_found_by_their_gateway_and_time() {
             ids.push(made.id);
         }
         let due = async |gateway, at| {
-            let due = store.payments_due(gateway, secs(at), 10).await.unwrap();
+            let due = store.payments_due(gateway, due_at(at), 10).await.unwrap();
             due.iter().map(|payment| payment.id).collect::<Vec<_>>()
         };
         assert_eq!((due("BANK", 89).await, due("BANK", 90).await), (vec![ids[1]], vec![ids[1], ids[0]]));
+        let draft = PaymentDraft { check_at: secs(9_000), ..payment("", None) };
+        let PaymentCreated::Created(ahead) = store.payment_create(draft).await.unwrap() else {
+            panic!("not created")
+        };
+        // Its clock was ahead.
+        assert_eq!(due("BANK", 89).await, [ids[1], ahead.id]);
+        assert_eq!(due("BANK", 9_000 - 3600).await, [ids[1], ids[0]]);
+        let first = store.payments_due("BANK", due_at(89), 1).await.unwrap();
+        assert_eq!(first.iter().map(|payment| payment.id).collect::<Vec<_>>(), [ids[1]]);
+        store.payment_started(ahead.id, start("B"), secs(70), secs(11)).await.unwrap();
+        let end = chelseru_store::PaymentState::Expired;
+        store.payment_end(ahead.id, end, "not_paid".to_owned(), None, secs(100)).await.unwrap();
         assert_eq!(store.payments_open("BANK", 10).await.unwrap(), 2);
         assert_eq!(store.payments_open_gateways().await.unwrap(), ["BANK", "BANK_2"]);
         store.payment_started(ids[2], start("A"), secs(80), secs(11)).await.unwrap();

@@ -207,12 +207,12 @@ async fn an_event_is_routed_by_one() {
     // By then the first ones may be delivered; routing them again would make them due again.
     two.each(6, async |store, _| {
         store.events_route(20, secs(1), &|_| vec!["a".to_owned()]).await.unwrap();
-        let due = store.deliveries_due("a", secs(1), 100).await.unwrap();
+        let due = store.deliveries_due("a", due_at(1), 100).await.unwrap();
         let delivered = due.iter().map(|(event, _)| (event.id, chelseru_store::Attempt::Delivered)).collect();
         store.deliveries_note("a", delivered).await.unwrap();
     })
     .await;
-    assert!(two.stores[1].deliveries_due("a", secs(1), 100).await.unwrap().is_empty());
+    assert!(two.stores[1].deliveries_due("a", due_at(1), 100).await.unwrap().is_empty());
     let events = two.stores[1].events_list(None, chelseru_store::EventFilter::All, 100).await.unwrap();
     assert_eq!(events.len(), 20);
     assert!(events.iter().all(|report| report.deliveries[0].1.attempts == 1), "{events:?}");

@@ -47,7 +47,8 @@ impl TestStore {
     }
 
     async fn due(&self, at: u64) -> Vec<u64> {
-        let due = self.sms_due(Timestamp::from_micros(at), 100, &|_| false).await.unwrap();
+        let due = Due::new(Timestamp::from_micros(at), Duration::from_secs(3600));
+        let due = self.sms_due(due, 100, &|_| false).await.unwrap();
         due.iter().map(|message| message.id).collect()
     }
 
@@ -69,6 +70,10 @@ async fn a_message_waits_is_begun_and_ends_once() {
         let retry = SmsEnd::Retry { due_at: secs(30), resume_with: None };
         store.sms_end(10, retry, tried("throttled"), secs(2)).await.unwrap();
         assert_eq!(store.sms_next_due().await.unwrap(), Some(secs(30)));
+        // More than an hour ahead: the clock was.
+        store.insert(SmsDraft { created_at: secs(90_000), ..draft(20, None) }).await;
+        assert_eq!((store.due(0).await, store.due(secs(30).as_micros()).await), (vec![20], vec![10, 20]));
+        assert!(store.sms_end(20, SmsEnd::Expired, vec![], secs(3)).await.unwrap().is_some());
         assert!(store.sms_begin(10, begun("a"), vec![], secs(30)).await.unwrap());
         let message = store.sms_end(10, accepted("77", None), vec![], secs(31)).await.unwrap().unwrap();
         assert_eq!(

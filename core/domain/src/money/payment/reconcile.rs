@@ -3,12 +3,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chelseru_store::{PaymentState, StoreError};
+use chelseru_store::{Due, PaymentState, StoreError};
 use futures_util::StreamExt;
 
 use super::confirm::{Looked, Why};
 use super::gateway::PaymentGateways;
 use super::service::Payments;
+use super::verdict::AHEAD_MAX;
 use crate::Range;
 
 /// Time between two rounds of the reconciler.
@@ -96,7 +97,7 @@ impl Payments {
             return Ok(Round::default());
         }
         let mut work = self.unverified(gateways, name, now).await?;
-        let due = self.store.payments_due(name, now, ROUND_MAX).await?;
+        let due = self.store.payments_due(name, Due::new(now, AHEAD_MAX), ROUND_MAX).await?;
         let full = due.len() == ROUND_MAX;
         for payment in due {
             if work.iter().all(|(other, _)| other.id != payment.id) {

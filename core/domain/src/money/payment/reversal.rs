@@ -9,19 +9,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chelseru_store::{
-    Payment, PaymentId, PaymentState, Reversal, ReversalDecided, ReversalDecision, ReversalState,
+    Due, Payment, PaymentId, PaymentState, Reversal, ReversalDecided, ReversalDecision, ReversalState,
     ReversalStep, StoreError,
 };
 use futures_util::StreamExt;
 
 use super::gateway::{GatewayError, PaymentGateways, StoredPayment};
 use super::service::Payments;
-use super::verdict::hold;
+use super::verdict::{AHEAD_MAX, hold};
 use crate::ids::UserId;
 
 /// Delay before the second question; doubles with each further one.
 const DELAY_MIN: Duration = Duration::from_secs(5);
 const DELAY_MAX: Duration = Duration::from_secs(10 * 60);
+const _: () = assert!(AHEAD_MAX.as_secs() > DELAY_MAX.as_secs());
 /// How long after the gateway's window a certain failure is retried.
 const GRACE: Duration = Duration::from_secs(10 * 60);
 /// Open reversals in one round.
@@ -70,9 +71,9 @@ impl Payments {
     ///
     /// Those of reading the open reversals. One that fails is logged and stays due.
     pub async fn reverse_due(&self, gateways: &dyn PaymentGateways) -> Result<usize, StoreError> {
-        let now = self.clock.now();
+        let due = Due::new(self.clock.now(), AHEAD_MAX);
         let open = self.store.reversals_open(ROUND_MAX).await?;
-        let due = open.into_iter().filter(|reversal| reversal.ask_at <= now);
+        let due = open.into_iter().filter(|reversal| due.includes(reversal.ask_at));
         let asked = due.map(|reversal| self.reverse(gateways, reversal.payment));
         let asked: Vec<_> =
             futures_util::stream::iter(asked).buffer_unordered(ROUND_PARALLEL).collect().await;

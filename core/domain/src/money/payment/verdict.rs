@@ -29,6 +29,11 @@ pub const HOLD_DEFAULT: Duration = Duration::from_secs(30);
 /// Longest wait accepted from a rate-limited gateway, because a payer waits for the answer.
 pub const HOLD_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// Nothing about a payment or a reversal is scheduled for later than this. The rest are differences of clocks.
+pub const AHEAD_MAX: Duration = Duration::from_secs(15 * 60);
+const _: () =
+    assert!(AHEAD_MAX.as_secs() > HOLD_MAX.as_secs() && AHEAD_MAX.as_secs() > CREATE_LEASE.as_secs());
+
 /// What to do with a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, boxed, on_engine};
 use crate::money::payment::{Currency, PayMode, PaymentState};
-use crate::{EventId, PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
+use crate::{Due, EventId, PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
 
 /// An event about money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,10 +168,10 @@ impl Store {
     pub async fn deliveries_due(
         &self,
         endpoint: &str,
-        now: Timestamp,
+        due: Due,
         limit: usize,
     ) -> Result<Vec<(Event, Delivery)>, StoreError> {
-        on_engine!(self, read deliveries_due(endpoint, now, limit))
+        on_engine!(self, read deliveries_due(endpoint, due, limit))
     }
 
     /// Stores the results of attempts.

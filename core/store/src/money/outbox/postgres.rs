@@ -11,7 +11,7 @@ use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, Json, Text, int};
 use crate::money::outbox::{Attempt, CreditFacts, Delivery, DeliveryState, Event, EventBody, EventReport};
-use crate::{EventId, StoreError, Timestamp};
+use crate::{Due, EventId, StoreError, Timestamp};
 
 const EMIT: &str = "
     insert into event (at, kind, body, routed) select $1, $2, $3, false from outbox where wanted";
@@ -36,8 +36,8 @@ const ROUTE: &str = "
 const DUE: &str = "
     select event.id, event.at, event.body, delivery.state, delivery.attempts, delivery.due_at, delivery.error
     from delivery join event on event.id = delivery.event_id
-    where delivery.endpoint = $1 and delivery.state = 'pending' and delivery.due_at <= $2
-    order by delivery.due_at, delivery.event_id limit $3";
+    where delivery.endpoint = $1 and delivery.state = 'pending' and delivery.due_at between $2 and $3
+    order by delivery.due_at, delivery.event_id limit $4";
 
 const PENDING: &str = "
     select state, attempts, due_at, error from delivery
@@ -168,11 +168,17 @@ impl Postgres {
     pub(crate) async fn deliveries_due(
         &self,
         endpoint: &str,
-        now: Timestamp,
+        due: Due,
         limit: usize,
     ) -> Result<Vec<(Event, Delivery)>, StoreError> {
-        let rows = self.reader().await?.rows(DUE, &[&endpoint, &At(now), &int(limit as u64)]).await?;
-        rows.iter().map(|row| Ok((event(row)?, delivery(row)))).collect()
+        let (sql, mut deliveries) = (self.reader().await?, Vec::new());
+        for (first, last) in due.spans() {
+            let left = int(limit.saturating_sub(deliveries.len()) as u64);
+            for row in sql.rows(DUE, &[&endpoint, &At(first), &At(last), &left]).await? {
+                deliveries.push((event(&row)?, delivery(&row)));
+            }
+        }
+        Ok(deliveries)
     }
 
     /// Locks the rows of the deliveries, in the order of their events.

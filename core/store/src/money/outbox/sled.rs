@@ -10,7 +10,7 @@ use crate::engine::sled::record::{Record, decode};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
 use crate::money::outbox::{Attempt, CreditFacts, Delivery, DeliveryState, Event, EventBody, EventReport};
-use crate::{EventId, StoreError, Timestamp};
+use crate::{Due, EventId, StoreError, Timestamp};
 
 impl Record for Event {
     const KIND: &'static str = "event";
@@ -87,20 +87,22 @@ impl Sled {
     pub(crate) fn deliveries_due(
         &self,
         endpoint: &str,
-        now: Timestamp,
+        due: Due,
         limit: usize,
     ) -> Result<Vec<(Event, Delivery)>, StoreError> {
-        let first = keys::delivery_due(endpoint, Timestamp::from_micros(0), EventId(0));
-        let last = keys::delivery_due(endpoint, now, EventId(u64::MAX));
-        let mut due = Vec::new();
-        for entry in self.tree.range(first..=last).take(limit) {
+        let entries = due.spans().map(|(first, last)| {
+            let first = keys::delivery_due(endpoint, first, EventId(0));
+            self.tree.range(first..=keys::delivery_due(endpoint, last, EventId(u64::MAX)))
+        });
+        let mut deliveries = Vec::new();
+        for entry in entries.into_iter().flatten().take(limit) {
             let (key, _) = entry.map_err(error::read)?;
             let Some(id) = keys::last_number(&key).map(EventId) else { continue };
             if let (Some(event), Some(delivery)) = (self.event(id)?, self.delivery(id, endpoint)?) {
-                due.push((event, delivery));
+                deliveries.push((event, delivery));
             }
         }
-        Ok(due)
+        Ok(deliveries)
     }
 
     pub(crate) async fn deliveries_note(

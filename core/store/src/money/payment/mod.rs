@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, boxed, on_engine};
 use crate::money::once::Once;
-use crate::{PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
+use crate::{Due, PaymentId, SpendId, Store, StoreError, Timestamp, UserId};
 
 /// The unit of a client's amounts. The ledger counts rial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -543,10 +543,10 @@ impl Store {
     pub async fn payments_due(
         &self,
         gateway: &str,
-        now: Timestamp,
+        due: Due,
         limit: usize,
     ) -> Result<Vec<Payment>, StoreError> {
-        on_engine!(self, read payments_due(gateway, now, limit))
+        on_engine!(self, read payments_due(gateway, due, limit))
     }
 
     /// Counts a gateway's open payments up to `limit`.

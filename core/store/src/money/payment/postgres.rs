@@ -23,7 +23,7 @@ use crate::money::payment::{
     KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt,
     PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Question,
 };
-use crate::{PaymentId, StoreError, Timestamp, UserId};
+use crate::{Due, PaymentId, StoreError, Timestamp, UserId};
 
 const GET: &str = concat!("select ", payment_columns!(), " from payment where id = $1");
 
@@ -74,9 +74,9 @@ const OF_USER: &str = concat!(
 const DUE: &str = concat!(
     "select ",
     payment_columns!(),
-    " from payment where gateway = $1 and check_at <= $2
+    " from payment where gateway = $1 and check_at between $2 and $3
         and (state in ('created', 'pending') or late_question)
-      order by check_at, id limit $3"
+      order by check_at, id limit $4"
 );
 
 const OPEN: &str = "
@@ -283,13 +283,17 @@ impl Postgres {
     pub(crate) async fn payments_due(
         &self,
         gateway: &str,
-        now: Timestamp,
+        due: Due,
         limit: usize,
     ) -> Result<Vec<Payment>, StoreError> {
-        let args: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-            &[&Text(gateway), &At(now), &int(limit as u64)];
-        let rows = self.reader().await?.rows(DUE, args).await?;
-        rows.iter().map(row::read).collect()
+        let (sql, mut payments) = (self.reader().await?, Vec::new());
+        for (first, last) in due.spans() {
+            let left = int(limit.saturating_sub(payments.len()) as u64);
+            for row in sql.rows(DUE, &[&Text(gateway), &At(first), &At(last), &left]).await? {
+                payments.push(row::read(&row)?);
+            }
+        }
+        Ok(payments)
     }
 
     pub(crate) async fn payments_open(&self, gateway: &str, limit: usize) -> Result<usize, StoreError> {

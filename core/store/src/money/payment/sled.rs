@@ -19,7 +19,7 @@ use crate::money::payment::{
     Currency, KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft,
     PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
 };
-use crate::{PaymentId, StoreError, Timestamp, UserId};
+use crate::{Due, PaymentId, StoreError, Timestamp, UserId};
 
 impl Record for Payment {
     const KIND: &'static str = "payment";
@@ -306,13 +306,15 @@ impl Sled {
     pub(crate) fn payments_due(
         &self,
         gateway: &str,
-        now: Timestamp,
+        due: Due,
         limit: usize,
     ) -> Result<Vec<Payment>, StoreError> {
-        let first = keys::due(gateway, Timestamp::default(), PaymentId(0));
-        let last = keys::due(gateway, now, PaymentId(u64::MAX));
+        let entries = due.spans().map(|(first, last)| {
+            let first = keys::due(gateway, first, PaymentId(0));
+            self.tree.range(first..=keys::due(gateway, last, PaymentId(u64::MAX)))
+        });
         let mut payments = Vec::new();
-        for entry in self.tree.range(first..=last).take(limit) {
+        for entry in entries.into_iter().flatten().take(limit) {
             let (key, _) = entry.map_err(error::read)?;
             if let Some(id) = keys::last_number(&key) {
                 payments.extend(self.payment_get(PaymentId(id))?);
