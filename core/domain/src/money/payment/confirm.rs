@@ -304,6 +304,14 @@ impl Payments {
             }
             PaymentSettled::Now(settled) => {
                 tracing::warn!(payment.id = settled.id.0, plugin.id = %settled.gateway, reason = %settled.reason, "payment settled after it had ended");
+                if self.store.user_get(settled.user).await?.is_none() {
+                    // Nobody can spend it. Only a person knows where the payer is.
+                    tracing::error!(
+                        payment.id = settled.id.0,
+                        user.id = settled.user.0,
+                        "a payment of an erased account was paid; refund it"
+                    );
+                }
                 settled
             }
             PaymentSettled::Was(payment) => payment,
