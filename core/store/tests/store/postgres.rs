@@ -19,6 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The advisory lock of the only gateway.
 const LOCK: i64 = 0x6368_656c_7365_0002;
+/// What every change of a gateway holds.
+const CHANGES: i64 = 0x6368_656c_7365_0003;
+/// A gateway takes the database over.
+const NEXT_TERM: &str = "update chelseru.gateway set term = term + 1";
 
 /// Two stores over one database, as two gateways have them.
 pub(super) fn two() -> Option<([Arc<Store>; 2], Database)> {
@@ -227,14 +231,57 @@ async fn without_its_lock_a_gateway_changes_nothing_until_it_holds_it_again() {
     let store = database.open();
     store.probe_put(b"key", b"before").await.unwrap();
     let other = lock_taken(&database);
-    let refused = until(async || store.probe_put(b"key", b"lost").await, Result::is_err).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    for _ in 0..20 {
+        let lost = (0..20).map(|_| store.probe_put(b"key", b"lost"));
+        for refused in futures_util::future::join_all(lost).await {
+            assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+        }
+    }
     assert!(matches!(store.health(), Health::Away(_)));
     assert_eq!(store.probe_get(b"key").await.unwrap().unwrap(), b"before", "reads go on");
     drop(other);
     until(async || store.probe_put(b"key", b"after").await, Result::is_ok).await.unwrap();
     assert_eq!(store.health(), Health::Serving);
     assert_eq!(store.probe_get(b"key").await.unwrap().unwrap(), b"after");
+}
+
+/// A gateway that another one has followed, and that has not noticed.
+#[tokio::test]
+async fn a_gateway_that_was_overtaken_changes_nothing_and_notices() {
+    if server().is_none() {
+        return;
+    }
+    let database = Database::new();
+    let store = database.open();
+    store.probe_put(b"key", b"before").await.unwrap();
+    let other = connected(database.url()).await.unwrap();
+    other.batch_execute(NEXT_TERM).await.unwrap();
+    let refused = store.probe_put(b"key", b"lost").await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    assert_eq!(store.probe_get(b"key").await.unwrap().unwrap(), b"before");
+    // Nobody else is there after all.
+    until(async || store.probe_put(b"key", b"after").await, Result::is_ok).await.unwrap();
+    assert_eq!(store.health(), Health::Serving);
+    assert_eq!(store.probe_get(b"key").await.unwrap().unwrap(), b"after");
+}
+
+/// What the gateway before has begun ends before the next one goes on.
+#[tokio::test]
+async fn a_gateway_that_takes_over_waits_for_changes_that_began_before() {
+    if server().is_none() {
+        return;
+    }
+    let database = Database::new();
+    database.open().close();
+    let mut before = connected(database.url()).await.unwrap();
+    let change = before.transaction().await.unwrap();
+    change.query("select pg_advisory_xact_lock_shared($1)", &[&CHANGES]).await.unwrap();
+    let url = database.url().to_owned();
+    let opening = tokio::task::spawn_blocking(move || opened(&url, options()).map(drop));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!opening.is_finished());
+    change.commit().await.unwrap();
+    opening.await.unwrap().unwrap();
 }
 
 /// Ends the connections of a database's store, and takes the lock in its place.
@@ -259,6 +306,9 @@ fn lock_taken(database: &Database) -> tokio_postgres::Client {
         database.name
     ));
     taken.join().unwrap().unwrap();
+    let next = Arc::clone(&client);
+    // As a gateway does.
+    on_runtime(async move { next.batch_execute(NEXT_TERM).await }).unwrap();
     Arc::into_inner(client).expect("the waiting thread has ended")
 }
 

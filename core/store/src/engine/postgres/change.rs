@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::sql::{Fault, Mark, Opening, Sql};
+use super::sql::{Entry, Fault, Mark, Opening, Sql};
 use super::{Postgres, Shared};
 use crate::StoreError;
 use crate::engine::Then;
@@ -224,7 +224,7 @@ impl Shared {
 
     async fn look(self: Arc<Self>, step: Arc<dyn Step>) -> Result<(), StoreError> {
         let begin = "begin isolation level repeatable read read only";
-        let sql = Sql::transaction(self.client().await?, None, Opening { begin, mark: None });
+        let sql = Sql::transaction(self.client().await?, None, Opening { begin, entry: None });
         let read = step.run(&sql).await;
         match sql.commit().await {
             Ok(_) => read,
@@ -270,12 +270,14 @@ impl Shared {
             Err(error) => return Run::Done(Err(error)),
         };
         let mark = Mark::next(self.marks().pop());
-        let opening = Opening { begin: "begin isolation level read committed", mark: Some(mark.clone()) };
+        let term = self.sole.term();
+        let entry = Entry { mark: mark.clone(), term };
+        let opening = Opening { begin: "begin isolation level read committed", entry: Some(entry) };
         let guard = Guard(Some(Sql::transaction(client, Some(self.answer_wait), opening)));
         let result = step.run(guard.sql()).await;
         let fault = guard.sql().take_fault();
         let (result, fault) = match (result, fault) {
-            (Ok(()), None) => return self.commit(guard, mark).await,
+            (Ok(()), None) => return self.commit(guard, mark, term).await,
             // An operation that made something of an error still cannot keep the transaction.
             (Ok(()), Some(fault)) => (StoreError::Busy, fault),
             (Err(error), fault) => (error, fault.unwrap_or(Fault::Refused)),
@@ -287,12 +289,16 @@ impl Shared {
         }
         match fault {
             Fault::Lost if silent => Run::Done(Err(result)),
+            Fault::Overtaken => {
+                self.sole.overtaken(term);
+                Run::Done(Err(result))
+            }
             Fault::Refused => Run::Done(Err(result)),
             Fault::Lost | Fault::Conflict | Fault::Duplicate => Run::Again(fault, result),
         }
     }
 
-    async fn commit(&self, guard: Guard, mark: Mark) -> Run {
+    async fn commit(&self, guard: Guard, mark: Mark, term: i64) -> Run {
         let began = Instant::now();
         let committed = guard.sql().commit().await;
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -315,6 +321,10 @@ impl Shared {
         };
         match fault {
             Fault::Conflict | Fault::Duplicate => Run::Again(fault, error),
+            Fault::Overtaken => {
+                self.sole.overtaken(term);
+                Run::Done(Err(error))
+            }
             Fault::Lost | Fault::Refused => Run::Done(Err(error)),
         }
     }

@@ -32,7 +32,8 @@ const STEPS: &[Step] = steps![
     "0008_erasure",
     "0009_node",
     "0010_edit",
-    "0011_avatar"
+    "0011_avatar",
+    "0012_term"
 ];
 
 /// Among the advisory locks of the database. Any number that no other program uses.

@@ -4,19 +4,44 @@
 //! that is alone are in the table `gateway`, those of others in `node`, so that a refused gateway can say who is there.
 //! When the connection of a gateway that is alone breaks, changes are refused until the lock is held again; one that
 //! shares the database loses nothing by it, because every operation is right beside others.
+//!
+//! **A gateway that does not know yet.** The server gives the lock to another gateway as soon as it sees the connection
+//! end, and the one before may see that much later: it was paused, or the network is cut. So whoever takes the lock
+//! raises the `term` in `gateway`, and then waits for the changes that began before. Each change holds [`CHANGES`]
+//! together with the others and then compares the term, so it ends before the next gateway goes on, or fails.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::connect::Address;
 use crate::StoreError;
 
 /// Among the advisory locks of the database.
 const LOCK: i64 = 0x6368_656c_7365_0002;
+
+/// Held by every change, and for a moment by a gateway that takes the database over.
+pub(super) const CHANGES: i64 = 0x6368_656c_7365_0003;
+
+/// Begin a term, when that is not the one of the gateways that share the database. With whether changes of another
+/// term may be under way.
+const ALONE: &str = "insert into gateway (host, pid, term) values ($1, $2, 1)
+    on conflict (one) do update
+        set host = $1, pid = $2, started_at = now(), term = gateway.term + 1, shared = false
+    returning term, true as follows";
+const TOGETHER: &str = "with before as (select shared from gateway)
+    insert into gateway (host, pid, term, shared) values ($1, $2, 1, true)
+    on conflict (one) do update set term = gateway.term + (not gateway.shared)::integer, shared = true
+    returning term, not coalesce((select shared from before), false) as follows";
+
+/// What a change of a gateway that does not know it yet is refused with.
+pub(super) const OVERTAKEN: &str = "another gateway has taken the database over";
 
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -29,8 +54,33 @@ pub(crate) enum Company {
 
 pub(crate) struct Sole {
     company: Company,
-    lost: Arc<Mutex<Option<String>>>,
+    standing: Arc<Standing>,
     watch: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Standing {
+    /// Why changes are refused, while the lock is not held.
+    lost: Mutex<Option<String>>,
+    term: AtomicI64,
+    /// Told of a term in which a change found another one.
+    overtaken: Notify,
+    overtaken_in: AtomicI64,
+}
+
+impl Standing {
+    fn set(&self, lost: Option<String>) {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = lost;
+    }
+}
+
+/// A connection that has the lock.
+struct Held {
+    /// The lock ends with it.
+    _client: Client,
+    /// Ends with the connection.
+    connection: JoinHandle<()>,
+    term: i64,
 }
 
 impl Sole {
@@ -59,35 +109,46 @@ impl Sole {
                 other => break other?,
             }
         };
-        let lost = Arc::new(Mutex::new(None::<String>));
-        let seen = Arc::clone(&lost);
-        let set = move |reason: Option<String>| *seen.lock().unwrap_or_else(PoisonError::into_inner) = reason;
-        let driver = runtime.clone();
+        let standing = Arc::new(Standing::default());
+        standing.term.store(held.term, Ordering::Release);
+        let (seen, driver) = (Arc::clone(&standing), runtime.clone());
         let watch = runtime.spawn(async move {
             loop {
-                // Ends with the connection.
-                let _ = (&mut held.1).await;
-                if company == Company::Alone {
-                    set(Some("the lock of this gateway was lost with its connection".to_owned()));
+                let reason = tokio::select! {
+                    _ = &mut held.connection => (company == Company::Alone)
+                        .then_some("the lock of this gateway was lost with its connection"),
+                    () = seen.overtaken.notified() => {
+                        if seen.overtaken_in.load(Ordering::Acquire) != held.term {
+                            continue;
+                        }
+                        Some(OVERTAKEN)
+                    }
+                };
+                if let Some(reason) = reason {
+                    seen.set(Some(reason.to_owned()));
                     tracing::error!(
-                        "the lock of this gateway was lost; nothing is changed until it is held again"
+                        reason,
+                        "nothing is changed until the lock of this gateway is held again"
                     );
                 }
+                // What the server still counts as held would be in the way.
+                drop(held);
                 held = loop {
                     match take(&address, &driver, company).await {
                         Ok(held) => break held,
                         Err(error) if company == Company::Alone || error.is_in_use() => {
-                            set(Some(error.to_string()));
+                            seen.set(Some(error.to_string()));
                         }
                         Err(_) => {}
                     }
                     tokio::time::sleep(RETRY).await;
                 };
-                set(None);
+                seen.term.store(held.term, Ordering::Release);
+                seen.set(None);
                 tracing::info!("the lock of this gateway is held again");
             }
         });
-        Ok(Sole { company, lost, watch })
+        Ok(Sole { company, standing, watch })
     }
 
     pub(crate) fn is_alone(&self) -> bool {
@@ -96,7 +157,18 @@ impl Sole {
 
     /// Why changes are refused, while the lock is not held.
     pub(crate) fn lost(&self) -> Option<String> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.standing.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The term of this gateway, which each change names.
+    pub(super) fn term(&self) -> i64 {
+        self.standing.term.load(Ordering::Acquire)
+    }
+
+    /// A change of this term found another one. The lock is taken again, or waited for.
+    pub(super) fn overtaken(&self, term: i64) {
+        self.standing.overtaken_in.store(term, Ordering::Release);
+        self.standing.overtaken.notify_one();
     }
 
     /// Gives the lock up.
@@ -111,26 +183,22 @@ impl Drop for Sole {
     }
 }
 
-async fn take(
-    address: &Address,
-    runtime: &Handle,
-    company: Company,
-) -> Result<(Client, JoinHandle<()>), StoreError> {
-    let (client, task) = address.connect(runtime).await?;
+async fn take(address: &Address, runtime: &Handle, company: Company) -> Result<Held, StoreError> {
+    let (client, connection) = address.connect(runtime).await?;
     let refused = |error| address.refusal(&error);
     let lock = match company {
         Company::Alone => "select pg_try_advisory_lock($1)",
         Company::Together => "select pg_try_advisory_lock_shared($1)",
     };
     let held: bool = client.query_one(lock, &[&LOCK]).await.map_err(refused)?.get(0);
-    if held && company == Company::Alone {
-        let note = "insert into gateway (host, pid) values ($1, $2)
-            on conflict (one) do update set host = $1, pid = $2, started_at = now()";
-        let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        client.execute(note, &[&host_name(), &pid]).await.map_err(refused)?;
-    }
     if held {
-        return Ok((client, task));
+        let term = enter(&client, company).await.map_err(|error| match error.code() {
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => StoreError::InUse {
+                reason: format!("a change of the gateway before is still under way at {address}"),
+            },
+            _ => refused(error),
+        })?;
+        return Ok(Held { _client: client, connection, term });
     }
     let who = match company {
         Company::Alone => {
@@ -151,6 +219,19 @@ async fn take(
         ),
     };
     Err(StoreError::InUse { reason })
+}
+
+/// Begins a term, and waits until no change of another one is under way.
+async fn enter(client: &Client, company: Company) -> Result<i64, tokio_postgres::Error> {
+    client.batch_execute("begin").await?;
+    let enter = if company == Company::Alone { ALONE } else { TOGETHER };
+    let pid = i32::try_from(std::process::id()).unwrap_or(0);
+    let row = client.query_one(enter, &[&host_name(), &pid]).await?;
+    if row.get("follows") {
+        client.execute("select pg_advisory_xact_lock($1)", &[&CHANGES]).await?;
+    }
+    client.batch_execute("commit").await?;
+    Ok(row.get("term"))
 }
 
 /// The name of this machine, by which gateways tell operators of each other.

@@ -16,6 +16,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, RowStream, Statement};
 use uuid::Uuid;
 
+use super::sole;
 use crate::StoreError;
 
 /// Other connections that a read tries. Those that broke in the pool are noticed within milliseconds.
@@ -24,8 +25,12 @@ const READ_AGAIN_MAX: usize = 3;
 /// The code of a statement in a transaction that already failed.
 const DOOMED: &str = "(25P02)";
 
-/// Writes a mark into its row.
-const MARK: &str = "insert into commit_mark (slot, change) values ($1, $2)
+/// Keeps a gateway that takes the database over waiting until the change has ended. See [`sole`](super::sole).
+const ENTER: &str = "select pg_advisory_xact_lock_shared($1)";
+
+/// Writes a mark into its row. In another term the number is null, which the table does not take.
+const MARK: &str = "insert into commit_mark (slot, change)
+    values ($1, case when exists (select from gateway where term = $3) then $2::bigint end)
     on conflict (slot) do update set change = excluded.change, at = now()";
 
 /// Statements of one change that are sent with COMMIT.
@@ -56,8 +61,15 @@ impl Mark {
 /// How a transaction begins.
 pub(super) struct Opening {
     pub(super) begin: &'static str,
-    /// The row that says whether the transaction was committed; a transaction that changes nothing has none.
-    pub(super) mark: Option<Mark>,
+    /// What a change enters with; a transaction that changes nothing has none.
+    pub(super) entry: Option<Entry>,
+}
+
+pub(super) struct Entry {
+    /// The row that says whether the transaction was committed.
+    pub(super) mark: Mark,
+    /// The term of this gateway: see [`sole`](super::sole).
+    pub(super) term: i64,
 }
 
 pub(crate) struct Sql {
@@ -103,6 +115,8 @@ pub(crate) enum Fault {
     Lost,
     /// The statement or its values are wrong.
     Refused,
+    /// Another gateway has taken the database over.
+    Overtaken,
 }
 
 impl Sql {
@@ -229,6 +243,7 @@ impl Sql {
         let client = self.client();
         let answered = async {
             if opening.is_some() {
+                client.prepare_cached(ENTER).await?;
                 client.prepare_cached(MARK).await?;
             }
             let begun = OptionFuture::from(opening.as_ref().map(|opening| begin(client, opening)));
@@ -369,14 +384,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Begins a transaction. What is polled for the first time after it is sent behind it, without waiting.
 async fn begin(client: &deadpool_postgres::Client, opening: &Opening) -> Result<(), tokio_postgres::Error> {
-    let marked = async {
-        let Some(mark) = &opening.mark else { return Ok(()) };
-        let statement = client.prepare_cached(MARK).await?;
-        client.execute(&statement, &[&mark.slot, &mark.change]).await.map(drop)
+    let entered = async {
+        let Some(Entry { mark, term }) = &opening.entry else { return Ok(()) };
+        let (enter, write) = (client.prepare_cached(ENTER).await?, client.prepare_cached(MARK).await?);
+        // The term is read when the lock is held: statements see what was committed before they began.
+        let entered = client.execute(&enter, &[&sole::CHANGES]);
+        let (entered, marked) =
+            join(entered, client.execute(&write, &[&mark.slot, &mark.change, term])).await;
+        entered.and(marked).map(drop)
     };
-    let (begun, marked) = join(client.batch_execute(opening.begin), marked).await;
+    let (begun, entered) = join(client.batch_execute(opening.begin), entered).await;
     begun?;
-    marked
+    entered
 }
 
 async fn rows(
@@ -404,6 +423,9 @@ fn judge(error: &tokio_postgres::Error) -> (Fault, StoreError) {
     match code {
         &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED => (Fault::Conflict, busy()),
         &SqlState::LOCK_NOT_AVAILABLE => (Fault::Refused, busy()),
+        &SqlState::NOT_NULL_VIOLATION if found.table() == Some("commit_mark") => {
+            (Fault::Overtaken, StoreError::Unavailable { reason: sole::OVERTAKEN.to_owned() })
+        }
         &SqlState::UNIQUE_VIOLATION => (Fault::Duplicate, refused(found)),
         &SqlState::DISK_FULL | &SqlState::OUT_OF_MEMORY => (Fault::Refused, StoreError::Full),
         code if code.code().starts_with("57P")
