@@ -271,7 +271,7 @@ async fn metrics_the_list_and_the_audit_log_say_how_each_plugin_does() {
     let of = |name: &str| value(name, "provider=\"KAVENEGAR_COM\"");
     assert!(of("chelseru_plugin_calls_total") >= 3.0);
     for kind in CALL_ERRORS {
-        let labels = format!("provider=\"KAVENEGAR_COM\",kind=\"{kind}\"");
+        let labels = format!("kind=\"{kind}\",provider=\"KAVENEGAR_COM\"");
         assert_eq!(value("chelseru_plugin_call_errors_total", &labels), 0.0);
     }
     let (p50, p99) = (of("chelseru_plugin_call_seconds_p50"), of("chelseru_plugin_call_seconds_p99"));

@@ -237,7 +237,7 @@ async fn every_metric_says_what_it_means() {
     let until = Instant::now() + PATIENCE;
     let metrics = loop {
         let metrics = gateway.get("/metrics/", None).await.text;
-        if metrics.contains("chelseru_webhooks_total{webhook=\"shop\",outcome=\"dead\"} 0") {
+        if metrics.contains("chelseru_webhooks_total{outcome=\"dead\",webhook=\"shop\"} 0") {
             break metrics;
         }
         assert!(Instant::now() < until, "{metrics}");

@@ -343,7 +343,6 @@ impl Opened {
     ) -> Result<(Arc<App>, StoredQueue), String> {
         let Opened { clock, store, files, address, door, config_file, nodes } = self;
         let config = candidate.config().clone();
-        // Its clock is measured against another one for a millisecond, and up to 200 beside other work.
         let metrics = Arc::new(Metrics::new());
         files.measure_by(metrics.as_ref());
         let slot = slot(&nodes, &store, address, &config).await?;

@@ -4,16 +4,19 @@
 //! Labels are bounded by construction: status classes, provider names from the configuration, words from fixed lists.
 //! No number, code, token or address becomes a label.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use chelseru_domain::operator::{Counter, Histogram, Labels, Meter};
 use chelseru_domain::sms::queue::Observer;
 use chelseru_store::SmsStatus;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+};
 
-use super::metric_help::{HELP, Help, Kind};
+use super::metric_help::{HELP, Kind};
 use super::trends::Trends;
-use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-
-const METADATA: Metadata<'static> = Metadata::new("chelseru", Level::INFO, None);
 
 /// Names of the store's metrics.
 pub(crate) mod store_gauge {
@@ -32,42 +35,81 @@ pub(crate) mod store_gauge {
 const SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
 
 pub struct Metrics {
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
+    registry: Registry,
+    families: Mutex<HashMap<&'static str, Family>>,
     reloads: Counter,
     reload_failures: Counter,
     /// What the metrics grew by in the last 24 hours.
     pub(crate) trends: Trends,
 }
 
+/// All metrics of one name; they differ in the values of their labels.
+#[derive(Clone)]
+enum Family {
+    Counters(IntCounterVec),
+    Gauges(GaugeVec),
+    Seconds(HistogramVec),
+}
+
+impl Family {
+    fn of(kind: Kind, name: &str, labels: Labels<'_>) -> prometheus::Result<(Family, Box<dyn Collector>)> {
+        let help = HELP.iter().find(|help| help.name == name);
+        debug_assert!(help.is_some_and(|help| help.kind == kind), "{name} is described as it is used");
+        let options = Opts::new(name, help.map_or("", |help| help.text));
+        let labels: Vec<&str> = labels.iter().map(|(key, _)| *key).collect();
+        Ok(match kind {
+            Kind::Counter => {
+                let counters = IntCounterVec::new(options, &labels)?;
+                (Family::Counters(counters.clone()), Box::new(counters))
+            }
+            Kind::Gauge => {
+                let gauges = GaugeVec::new(options, &labels)?;
+                (Family::Gauges(gauges.clone()), Box::new(gauges))
+            }
+            Kind::Seconds => {
+                let options = HistogramOpts::from(options).buckets(SECONDS.to_vec());
+                let histograms = HistogramVec::new(options, &labels)?;
+                (Family::Seconds(histograms.clone()), Box::new(histograms))
+            }
+        })
+    }
+}
+
 impl Metrics {
     pub fn new() -> Metrics {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
-            .expect("the list of buckets is not empty")
-            .build_recorder();
-        for Help { name, kind, text, .. } in HELP {
-            let (name, text) = (KeyName::from_const_str(name), SharedString::const_str(text));
-            match kind {
-                Kind::Counter => recorder.describe_counter(name, None, text),
-                Kind::Gauge => recorder.describe_gauge(name, None, text),
-                Kind::Seconds => recorder.describe_histogram(name, Some(Unit::Seconds), text),
-            }
-        }
-        let counter = |name: &'static str, labels: Labels<'_>| {
-            let counter = recorder.register_counter(&key(name, labels), &METADATA);
-            Counter::new(move |count| counter.increment(count))
+        let mut metrics = Metrics {
+            registry: Registry::new(),
+            families: Mutex::default(),
+            reloads: Counter::new(|_| {}),
+            reload_failures: Counter::new(|_| {}),
+            trends: Trends::default(),
         };
         // Exported from the start, even while zero.
         for name in ["chelseru_logins_total", "chelseru_login_refusals_total"] {
-            counter(name, &[]);
+            metrics.counter(name, &[]);
         }
-        Metrics {
-            reloads: counter("chelseru_reloads_total", &[]),
-            reload_failures: counter("chelseru_reload_failures_total", &[]),
-            handle: recorder.handle(),
-            recorder,
-            trends: Trends::default(),
+        metrics.reloads = metrics.counter("chelseru_reloads_total", &[]);
+        metrics.reload_failures = metrics.counter("chelseru_reload_failures_total", &[]);
+        metrics
+    }
+
+    /// The metrics of a name. `None` for a defect: another kind, or other labels than when it was used first.
+    fn family(&self, kind: Kind, name: &'static str, labels: Labels<'_>) -> Option<Family> {
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(family) = families.get(name) {
+            return Some(family.clone());
+        }
+        let made = Family::of(kind, name, labels)
+            .and_then(|(family, collector)| self.registry.register(collector).map(|()| family));
+        let family = made.map_err(|error| defect(name, &error)).ok()?;
+        families.insert(name, family.clone());
+        Some(family)
+    }
+
+    fn int_counter(&self, name: &'static str, labels: Labels<'_>) -> Option<IntCounter> {
+        match self.family(Kind::Counter, name, labels)? {
+            Family::Counters(counters) => labelled(&counters, name, labels),
+            _ => None,
         }
     }
 
@@ -94,8 +136,10 @@ impl Metrics {
 
     /// The Prometheus text format.
     pub fn render(&self) -> String {
-        self.handle.run_upkeep();
-        self.handle.render()
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+            tracing::error!(%error, "the metrics cannot be written; this is a defect");
+            String::new()
+        })
     }
 }
 
@@ -107,26 +151,47 @@ impl Default for Metrics {
 
 impl Meter for Metrics {
     fn counter(&self, name: &'static str, labels: Labels<'_>) -> Counter {
-        let counter = self.recorder.register_counter(&key(name, labels), &METADATA);
-        Counter::new(move |count| counter.increment(count))
+        match self.int_counter(name, labels) {
+            Some(counter) => Counter::new(move |count| counter.inc_by(count)),
+            None => Counter::new(|_| {}),
+        }
     }
 
     fn histogram(&self, name: &'static str, labels: Labels<'_>) -> Histogram {
-        let histogram = self.recorder.register_histogram(&key(name, labels), &METADATA);
-        Histogram::new(move |sample| histogram.record(sample))
+        let histogram = match self.family(Kind::Seconds, name, labels) {
+            Some(Family::Seconds(histograms)) => labelled(&histograms, name, labels),
+            _ => None,
+        };
+        match histogram {
+            Some(histogram) => Histogram::new(move |sample| histogram.observe(sample)),
+            None => Histogram::new(|_| {}),
+        }
     }
 
     fn gauge(&self, name: &'static str, labels: Labels<'_>, value: f64) {
-        self.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
+        if let Some(Family::Gauges(gauges)) = self.family(Kind::Gauge, name, labels)
+            && let Some(gauge) = labelled(&gauges, name, labels)
+        {
+            gauge.set(value);
+        }
     }
 
     fn total(&self, name: &'static str, labels: Labels<'_>, value: u64) {
-        self.recorder.register_counter(&key(name, labels), &METADATA).absolute(value);
+        if let Some(counter) = self.int_counter(name, labels) {
+            // Never back: what is counted anew goes on when it has passed what it was.
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
     }
 }
 
-fn key(name: &'static str, labels: Labels<'_>) -> Key {
-    let label =
-        |(key, value): &(&'static str, &str)| Label::new(*key, SharedString::from((*value).to_owned()));
-    Key::from_parts(name, labels.iter().map(label).collect::<Vec<_>>())
+/// The metric of a family that has these labels.
+fn labelled<T: MetricVecBuilder>(family: &MetricVec<T>, name: &str, labels: Labels<'_>) -> Option<T::M> {
+    let labels: HashMap<&str, &str> = labels.iter().copied().collect();
+    family.get_metric_with(&labels).map_err(|error| defect(name, &error)).ok()
+}
+
+/// A metric that cannot be kept ends no request.
+fn defect(name: &str, error: &prometheus::Error) {
+    debug_assert!(false, "the metric {name}: {error}");
+    tracing::error!(name, %error, "a metric cannot be kept; this is a defect");
 }
