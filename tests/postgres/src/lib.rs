@@ -112,6 +112,12 @@ impl Server {
 
     /// `make` is the command that makes the folder `data`.
     fn start_as(bin: &Path, make: &str, tls: Option<(&str, &str)>) -> Server {
+        // Another test's server may take the port between its choice and the start.
+        std::iter::repeat_with(|| Server::try_start_as(bin, make, tls)).flatten().next().expect("tried again")
+    }
+
+    /// `None` when the port is taken.
+    fn try_start_as(bin: &Path, make: &str, tls: Option<(&str, &str)>) -> Option<Server> {
         let folder =
             tempfile::Builder::new().prefix("chelseru-pg-").tempdir_in(place()).expect("a folder").keep();
         if let Some((certificate, key)) = tls {
@@ -158,8 +164,8 @@ impl Server {
             .spawn()
             .expect("a shell starts");
         let orders = Mutex::new(child.stdin.take().expect("piped"));
-        let client = Arc::new(reached(&folder, port));
-        Server { folder, port, client, orders, _shell: child }
+        let client = Arc::new(reached(&folder, port)?);
+        Some(Server { folder, port, client, orders, _shell: child })
     }
 
     /// Ends the server at once, as a crash does: what it acknowledged is in its log.
@@ -170,7 +176,7 @@ impl Server {
     /// Starts the server again after a crash.
     pub fn restart(&mut self) {
         self.order("start");
-        self.client = Arc::new(reached(&self.folder, self.port));
+        self.client = Arc::new(reached(&self.folder, self.port).expect("the port was its own a moment ago"));
     }
 
     fn order(&self, order: &str) {
@@ -252,14 +258,19 @@ fn free_port() -> u16 {
     }
 }
 
-/// Waits for the server's first answer.
-fn reached(folder: &Path, port: u16) -> Client {
+/// Waits for the server's first answer. `None` when another program has its port.
+fn reached(folder: &Path, port: u16) -> Option<Client> {
     let until = Instant::now() + PATIENCE;
     loop {
-        match on_runtime(connected(pairs(folder, port, "postgres"))) {
-            Ok(client) => return client,
-            Err(error) => assert!(Instant::now() < until, "the server does not answer: {error}"),
+        let error = match on_runtime(connected(pairs(folder, port, "postgres"))) {
+            Ok(client) => return Some(client),
+            Err(error) => error,
+        };
+        let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        if log.contains("Address already in use") {
+            return None;
         }
+        assert!(Instant::now() < until, "the server does not answer: {error}\n{log}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
