@@ -89,9 +89,7 @@ async fn written(console: &Console, _: &Context, visit: &Visit, typed: &Typed) -
     let Some(folder) = folder(&mut form, typed, visit.t) else {
         return Ok(Outcome::Again(backups_page(console, visit, Some(form), None).await?));
     };
-    let desk = console.desk.clone();
-    let done = console.desk.spawn(async move { desk.backup_write(&permit, &folder).await });
-    match done.await.map_err(|error| Refused::Failed(error.to_string()))? {
+    match console.desk.backup_write(&permit, &folder).await {
         Ok(_) => Ok(Outcome::Done("/console/backups/".to_owned())),
         Err(error) => {
             form.refuse("folder", &super::page::cut(&error.to_string()));

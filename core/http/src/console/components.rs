@@ -113,10 +113,8 @@ async fn uploaded(
     let (Some(reason), Some(file)) = (typed.reason(&mut form, t), file) else {
         return Ok(Outcome::Again(page(console, visit, Some(form))?));
     };
-    let (desk, name) = (console.desk.clone(), typed.get("name"));
-    let work =
-        console.desk.spawn(async move { desk.component_put(&permit, &name, file.to_vec(), &reason).await });
-    done(console, visit, form, work.await)
+    let put = console.desk.component_put(&permit, &typed.get("name"), file.to_vec(), &reason).await;
+    done(console, visit, form, put)
 }
 
 async fn rolled_back(
@@ -135,18 +133,17 @@ async fn rolled_back(
     let Some(reason) = typed.reason(&mut form, visit.t) else {
         return Ok(Outcome::Again(page(console, visit, Some(form))?));
     };
-    let desk = console.desk.clone();
-    let work = console.desk.spawn(async move { desk.component_back(&permit, &name, &reason).await });
-    done(console, visit, form, work.await)
+    let back = console.desk.component_back(&permit, &name, &reason).await;
+    done(console, visit, form, back)
 }
 
 fn done(
     console: &Console,
     visit: &Visit,
     mut form: Form,
-    done: Result<Result<String, HouseError>, tokio::task::JoinError>,
+    done: Result<String, HouseError>,
 ) -> Result<Outcome, Refused> {
-    let text = match done.map_err(|error| Refused::Failed(error.to_string()))? {
+    let text = match done {
         Ok(_) => return Ok(Outcome::Done("/console/components/".to_owned())),
         Err(HouseError::Refused(lines)) => lines.join("; "),
         Err(error) => error.to_string(),

@@ -171,10 +171,7 @@ async fn applied(console: &Console, _: &Context, visit: &Visit, typed: &Typed) -
         let edit = Edit { text, problems: Vec::new(), accepted: true, reason: Some(form) };
         return Ok(Outcome::Again(config_page(&seen, visit, Some(edit))));
     };
-    // It runs to its end when the browser goes away.
-    let (desk, sent) = (console.desk.clone(), text.clone());
-    let done = console.desk.spawn(async move { desk.config_apply(&permit, &sent, &mark, &reason).await });
-    match done.await.map_err(|error| Refused::Failed(error.to_string()))? {
+    match console.desk.config_apply(&permit, &text, &mark, &reason).await {
         Ok(()) => Ok(Outcome::Done("/console/config/".to_owned())),
         Err(error) => {
             let problems = problems(error, visit.t);

@@ -383,10 +383,8 @@ async fn ask_bank(
 ) -> Result<Outcome, Refused> {
     let permit = visit.permit::<PaymentAsk>()?;
     let (payment, ..) = found(console, context, visit).await?;
-    let (desk, id) = (console.desk.clone(), payment.id);
-    let asked = console.desk.spawn(async move { desk.payment_ask(&permit, id).await });
-    asked.await.map_err(|error| Refused::Failed(error.to_string()))??;
-    Ok(Outcome::Done(format!("/console/payments/{id}/")))
+    console.desk.payment_ask(&permit, payment.id).await?;
+    Ok(Outcome::Done(format!("/console/payments/{}/", payment.id)))
 }
 
 /// The first press shows what would happen; the second, with the payment's number typed, does it.
@@ -437,9 +435,7 @@ async fn refund_ordered(
     let (field, text) = match refunded {
         PaymentRefunded::Done(..) | PaymentRefunded::Repeated(..) => {
             if to == RefundTo::Reverse {
-                let (desk, id) = (console.desk.clone(), payment.id);
-                let asked = console.desk.spawn(async move { desk.reversal_continue(&permit, id).await });
-                asked.await.map_err(|error| Refused::Failed(error.to_string()))??;
+                console.desk.reversal_continue(&permit, payment.id).await?;
             }
             return Ok(Outcome::Done(format!("/console/payments/{}/", payment.id)));
         }
@@ -473,10 +469,7 @@ async fn decided(
     let (Some(reason), Some(decision)) = (typed.reason(&mut form, t), decision) else {
         return Ok(Outcome::Again(payment_page(&found, visit, Some(form))));
     };
-    let desk = console.desk.clone();
-    let done = console.desk.spawn(async move { desk.reversal_decide(&permit, id, decision, &reason).await });
-    let done = done.await.map_err(|error| Refused::Failed(error.to_string()))??;
-    let text = match done {
+    let text = match console.desk.reversal_decide(&permit, id, decision, &reason).await? {
         ReversalDecided::Done(_) => return Ok(Outcome::Done(format!("/console/payments/{id}/"))),
         ReversalDecided::Missing => return Err(Refused::Missing),
         ReversalDecided::Open => t.reversal_open,

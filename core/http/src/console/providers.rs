@@ -200,9 +200,7 @@ async fn moved(
     let (Some(reason), Some(earlier)) = (typed.reason(&mut form, t), earlier) else {
         return Ok(Outcome::Again(provider_page(&found, visit, Some(form))));
     };
-    let (desk, name) = (console.desk.clone(), found.name.clone());
-    let done = console.desk.spawn(async move { desk.provider_move(&permit, &name, earlier, &reason).await });
-    match done.await.map_err(|error| Refused::Failed(error.to_string()))? {
+    match console.desk.provider_move(&permit, &found.name, earlier, &reason).await {
         Ok(()) => return Ok(Outcome::Done(format!("/console/providers/{}/", path_part(&found.name)))),
         Err(HouseError::Stale) => form.refuse("", t.config_stale),
         Err(HouseError::Failed(text)) => form.refuse("", &super::page::cut(&text)),
@@ -234,10 +232,7 @@ async fn tested(
     let (Some(reason), Some(number), true) = (typed.reason(&mut form, t), number, fits) else {
         return Ok(Outcome::Again(provider_page(&found, visit, Some(form))));
     };
-    let (desk, name) = (console.desk.clone(), found.name.clone());
-    let sent =
-        console.desk.spawn(async move { desk.provider_test(&permit, &name, number, body, &reason).await });
-    match sent.await.map_err(|error| Refused::Failed(error.to_string()))? {
+    match console.desk.provider_test(&permit, &found.name, number, body, &reason).await {
         Ok(id) => Ok(Outcome::Done(format!("/console/messages/{id}/"))),
         Err(error) => {
             form.refuse("", &super::page::cut(&error.to_string()));

@@ -279,10 +279,7 @@ async fn confirmed(
     let permit = visit.permit::<CorrectionConfirm>()?;
     let one = waiting(console, context, visit).await?;
     let (form, reason) = typed.reasoned(confirm_form(&one, t), t)?;
-    let (desk, id) = (console.desk.clone(), one.id.clone());
-    // Once begun it runs to its end, also when the browser goes away.
-    let done = console.desk.spawn(async move { desk.correction_confirm(&permit, &id, &reason).await }).await;
-    let done = done.map_err(|error| Refused::Failed(error.to_string()))?;
+    let done = console.desk.correction_confirm(&permit, &one.id, &reason).await;
     let text = match done.map_err(|error| Refused::Failed(error.to_string()))? {
         Confirmed::Missing => return Err(Refused::Missing),
         Confirmed::Own => t.correction_own,

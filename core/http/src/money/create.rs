@@ -1,7 +1,6 @@
 //! `payment/create/`: begins a payment.
 //!
-//! Creating runs detached from the client's connection, so a disconnect does not stop it. The shape is the
-//! original's, plus the payment's id, state and unit.
+//! The shape is the original's, plus the payment's id, state and unit.
 
 use chelseru_domain::money::payment::gateway::RedirectMethod;
 use std::sync::Arc;
@@ -83,14 +82,10 @@ const NOT_ALLOWED: &str =
 async fn create(money: Arc<Money>, request: Request<Caller, Fields>) -> Answer {
     let Request { context, caller, body: fields } = request;
     let asked = asked(&money, &context, &caller, fields).await?;
-    let (callback_url, tasks) = (asked.callback_url.clone(), money.detached.clone());
-    let working = money.clone();
-    let created = tasks.spawn(async move { working.payments.create(working.gateways.as_ref(), asked).await });
-    let Created { payment, replayed: is_replay } = match created.await {
-        Ok(Ok(created)) => created,
-        Ok(Err(error)) => return Err(create_failure(&context, money.currency, &callback_url, &error)),
-        Err(_) => return Err(Failure::internal()),
-    };
+    let callback_url = asked.callback_url.clone();
+    let created = money.payments.create(money.gateways.as_ref(), asked).await;
+    let Created { payment, replayed: is_replay } =
+        created.map_err(|error| create_failure(&context, money.currency, &callback_url, &error))?;
     let Some(start) = &payment.start else {
         tracing::error!(request.id = %context.id, payment.id = payment.id.0, "the gateway returned no start for a payment");
         return Err(Failure::internal());

@@ -44,24 +44,15 @@ async fn backup(operator: Arc<Operator>, request: Request<ByOperator, Fields>) -
     if !folder.is_absolute() {
         return Err(Failure::field("folder", "Must be an absolute path."));
     }
-    let tasks = operator.detached.clone();
-    let written = tasks.spawn(async move {
-        let copied = operator.backups.write(&folder).await?;
-        let event = AuditEvent::new(AuditKind::BackupWritten).subject(folder.display()).detail(copied);
-        operator.identity.audit().record(event);
-        Ok::<_, String>(copied)
-    });
-    match written.await {
-        Ok(Ok(copied)) => {
+    match operator.backups.write(&folder).await {
+        Ok(copied) => {
+            let event = AuditEvent::new(AuditKind::BackupWritten).subject(folder.display()).detail(copied);
+            operator.identity.audit().record(event);
             Ok(Reply::json(StatusCode::OK, &json!({"records": copied.records, "files": copied.files})))
         }
-        Ok(Err(reason)) => {
+        Err(reason) => {
             tracing::warn!(%reason, "a backup was not written");
             Err(Failure::details(StatusCode::BAD_REQUEST, "backup_failed", reason))
-        }
-        Err(error) => {
-            tracing::error!(%error, "a backup was not written");
-            Err(Failure::internal())
         }
     }
 }

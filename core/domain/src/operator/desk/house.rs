@@ -74,7 +74,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Writes a backup. Callers spawn it: it runs to its end once begun.
+    /// Writes a backup. Must run to its end once begun.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Desk {
         self.services.house.component_bytes_max()
     }
 
-    /// Replaces a component by an uploaded one, or adds it. Callers spawn it. Returns its digest.
+    /// Replaces a component by an uploaded one, or adds it. Must run to its end once begun. Returns its digest.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl Desk {
         Ok(digest)
     }
 
-    /// Puts the component before back. Callers spawn it. Returns its digest.
+    /// Puts the component before back. Must run to its end once begun. Returns its digest.
     ///
     /// # Errors
     ///

@@ -16,7 +16,6 @@ mod sessions;
 mod users;
 
 use std::collections::BTreeSet;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
@@ -91,16 +90,6 @@ impl Desk {
     #[must_use]
     pub fn endpoints(&self) -> &BTreeSet<String> {
         &self.services.endpoints
-    }
-
-    /// Runs work that a gateway finishes before it stops, also when whoever asked for it goes away.
-    pub fn spawn<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        // Boxed: what the runtime needs for a task is compiled once per kind of answer and not once per kind of work.
-        let work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
-        self.services.detached.spawn(work)
     }
 
     fn audit(&self) -> &crate::operator::audit::Audit {

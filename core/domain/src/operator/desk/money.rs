@@ -150,7 +150,7 @@ impl Desk {
         self.services.payments.reversals_undecided(LISTED_MAX).await
     }
 
-    /// Asks the gateway about a payment now. Callers spawn it: it runs to its end once begun.
+    /// Asks the gateway about a payment now. Must run to its end once begun.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl Desk {
         Ok(refunded)
     }
 
-    /// Asks the gateway to give back a payment whose reversal is open. Callers spawn it.
+    /// Asks the gateway to give back a payment whose reversal is open. Must run to its end once begun.
     ///
     /// # Errors
     ///

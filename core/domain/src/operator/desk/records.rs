@@ -114,7 +114,7 @@ impl Desk {
     }
 
     /// Sends a message by one provider, with a record like any other. The queue retries what fails for a transient
-    /// reason, with all providers. Callers spawn it. Returns the message's id.
+    /// reason, with all providers. Must run to its end once begun. Returns the message's id.
     ///
     /// # Errors
     ///

@@ -60,7 +60,7 @@ impl Desk {
     /// Prepares the first search of users while an operator looks at something else.
     pub fn users_soon(&self, permit: Permit<UserRead>) {
         let identity = Arc::clone(&self.services.identity);
-        drop(self.spawn(async move {
+        drop(self.services.detached.spawn(async move {
             if let Err(error) = identity.users_find_soon(&permit).await {
                 tracing::warn!(error = %error, "the search of users could not be prepared");
             }

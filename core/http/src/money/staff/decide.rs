@@ -60,13 +60,11 @@ pub(crate) const ROUTES: &[Route] = &[
 
 const ACTION: Text = Text { chars_max: 20 };
 
-/// `POST staff/payments/{id}/ask/`. The work goes on when the client goes away.
+/// `POST staff/payments/{id}/ask/`.
 async fn ask(money: Arc<Money>, request: Request<Caller>) -> Answer {
     staff(&money, &request, &request.caller).await?;
     let id = PaymentId(request.id("id")?);
-    let (working, tasks) = (money.clone(), money.detached.clone());
-    let asked = tasks.spawn(async move { working.payments.ask(working.gateways.as_ref(), id).await });
-    let asked = asked.await.map_err(|_| Failure::internal())?;
+    let asked = money.payments.ask(money.gateways.as_ref(), id).await;
     let payment = asked.map_err(|error| failed(&request, &error))?.ok_or_else(not_found)?;
     Ok(Reply::json(StatusCode::OK, &payment_json(&money, &request, &payment).await?))
 }

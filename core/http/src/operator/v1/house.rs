@@ -495,9 +495,7 @@ async fn provider_move(console: Arc<Console>, request: Request<ByOperator, Field
         _ => return Err(Failure::field("place", "Must be earlier or later.")),
     };
     let reason = reason(&mut fields)?;
-    let desk = console.desk.clone();
-    let work = console.desk.spawn(async move { desk.provider_move(&permit, &name, earlier, &reason).await });
-    let moved = work.await.map_err(|error| failed(&context, &error))?;
+    let moved = console.desk.provider_move(&permit, &name, earlier, &reason).await;
     moved.map(|()| Reply::empty()).map_err(|error| house_failure(&context, error))
 }
 
@@ -510,10 +508,8 @@ async fn provider_test(console: Arc<Console>, request: Request<ByOperator, Field
     let number = PhoneNumber::parse(&number)
         .map_err(|_| Failure::field("mobile_number", "A mobile number is required."))?;
     let reason = reason(&mut fields)?;
-    let (desk, name) = (console.desk.clone(), context.parameter("name").to_owned());
-    let work =
-        console.desk.spawn(async move { desk.provider_test(&permit, &name, number, text, &reason).await });
-    match work.await.map_err(|error| failed(&context, &error))? {
+    let name = context.parameter("name");
+    match console.desk.provider_test(&permit, name, number, text, &reason).await {
         Ok(id) => Ok(Reply::json(StatusCode::CREATED, &json!({"id": id}))),
         Err(ResendError::Missing) => Err(not_found()),
         Err(error) => {
@@ -556,9 +552,7 @@ async fn config_apply(console: Arc<Console>, request: Request<ByOperator, Fields
     let mark = fields.required("mark", NAME);
     let mark = fields.all(mark)?;
     let reason = reason(&mut fields)?;
-    let desk = console.desk.clone();
-    let work = console.desk.spawn(async move { desk.config_apply(&permit, &text, &mark, &reason).await });
-    let applied = work.await.map_err(|error| failed(&context, &error))?;
+    let applied = console.desk.config_apply(&permit, &text, &mark, &reason).await;
     applied.map(|()| Reply::empty()).map_err(|error| house_failure(&context, error))
 }
 
@@ -587,9 +581,7 @@ async fn backup_write(console: Arc<Console>, request: Request<ByOperator, Fields
     let Request { context, body: mut fields, .. } = request;
     let permit = console.allow::<BackupWrite>(&context).await?;
     let folder = folder(&mut fields)?;
-    let desk = console.desk.clone();
-    let work = console.desk.spawn(async move { desk.backup_write(&permit, &folder).await });
-    let written = work.await.map_err(|error| failed(&context, &error))?;
+    let written = console.desk.backup_write(&permit, &folder).await;
     let counts = written.map_err(|error| house_failure(&context, error))?;
     let body = json!({"records": counts.amount, "files": counts.files});
     Ok(Reply::json(StatusCode::CREATED, &body))
@@ -637,17 +629,14 @@ async fn component_put(console: Arc<Console>, request: Request<ByOperator, Incom
     let reason = reason(&mut fields)?;
     let file = file.filter(|file| !file.is_empty());
     let file = file.ok_or_else(|| Failure::field("file", "No file was submitted."))?;
-    let desk = console.desk.clone();
-    let work =
-        console.desk.spawn(async move { desk.component_put(&permit, &name, file.to_vec(), &reason).await });
-    digest(&context, StatusCode::CREATED, work.await.map_err(|error| failed(&context, &error))?)
+    let put = console.desk.component_put(&permit, &name, file.to_vec(), &reason).await;
+    digest(&context, StatusCode::CREATED, put)
 }
 
 async fn component_back(console: Arc<Console>, request: Request<ByOperator, Fields>) -> Answer {
     let Request { context, body: mut fields, .. } = request;
     let permit = console.allow::<PluginWrite>(&context).await?;
     let reason = reason(&mut fields)?;
-    let (desk, name) = (console.desk.clone(), context.parameter("name").to_owned());
-    let work = console.desk.spawn(async move { desk.component_back(&permit, &name, &reason).await });
-    digest(&context, StatusCode::OK, work.await.map_err(|error| failed(&context, &error))?)
+    let back = console.desk.component_back(&permit, context.parameter("name"), &reason).await;
+    digest(&context, StatusCode::OK, back)
 }

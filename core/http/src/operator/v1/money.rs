@@ -127,12 +127,11 @@ async fn shown(console: &Console, context: &Context, id: PaymentId) -> Answer {
     Ok(Reply::json(StatusCode::OK, &payment_shown(&payment, reversal.as_ref())))
 }
 
-/// Asks the gateway. The question goes on when the client goes away.
+/// Asks the gateway.
 async fn ask(console: Arc<Console>, request: Request<ByOperator>) -> Answer {
     let permit = console.allow::<PaymentAsk>(&request).await?;
-    let (desk, id) = (console.desk.clone(), PaymentId(request.id("id")?));
-    let asked = console.desk.spawn(async move { desk.payment_ask(&permit, id).await });
-    let asked = asked.await.map_err(|error| failed(&request, &error))?;
+    let id = PaymentId(request.id("id")?);
+    let asked = console.desk.payment_ask(&permit, id).await;
     asked.map_err(|error| failed(&request, &error))?.ok_or_else(not_found)?;
     shown(&console, &request, id).await
 }

@@ -274,9 +274,8 @@ async fn refund(console: Arc<Console>, request: Request<ByOperator, Fields>) -> 
     let repeated = matches!(refunded, PaymentRefunded::Repeated(..));
     let (_, refund) = done(unit, refunded)?;
     if refund.to == RefundTo::Reverse {
-        let desk = console.desk.clone();
-        let asked = console.desk.spawn(async move { desk.reversal_continue(&permit, id).await }).await;
-        asked.map_err(|error| failed(&context, &error))?.map_err(|error| failed(&context, &error))?;
+        let asked = console.desk.reversal_continue(&permit, id).await;
+        asked.map_err(|error| failed(&context, &error))?;
     }
     let payment = shown(&console, &context, id).await?;
     let body = json!({"refund": refund_json(&refund, unit), "payment": payment});
@@ -315,9 +314,7 @@ async fn decide(console: Arc<Console>, request: Request<ByOperator, Fields>) -> 
         _ => return Err(Failure::field("decision", "Must be retry, undo, wallet or paid_outside.")),
     };
     let reason = reason(&mut fields)?;
-    let desk = console.desk.clone();
-    let work = console.desk.spawn(async move { desk.reversal_decide(&permit, id, decision, &reason).await });
-    let decided = work.await.map_err(|error| failed(&context, &error))?;
+    let decided = console.desk.reversal_decide(&permit, id, decision, &reason).await;
     match decided.map_err(|error| failed(&context, &error))? {
         ReversalDecided::Done(_) => Ok(Reply::json(StatusCode::OK, &shown(&console, &context, id).await?)),
         ReversalDecided::Open => {
@@ -419,9 +416,8 @@ async fn confirm(console: Arc<Console>, request: Request<ByOperator, Fields>) ->
     let Request { context, body: mut fields, .. } = request;
     let permit = console.allow::<CorrectionConfirm>(&context).await?;
     let reason = reason(&mut fields)?;
-    let (desk, id) = (console.desk.clone(), context.parameter("correction").to_owned());
-    let work = console.desk.spawn(async move { desk.correction_confirm(&permit, &id, &reason).await });
-    let done = work.await.map_err(|error| failed(&context, &error))?;
+    let id = context.parameter("correction");
+    let done = console.desk.correction_confirm(&permit, id, &reason).await;
     match done.map_err(|error| wallet_failure(&context, error))? {
         Confirmed::Missing => Err(not_found()),
         Confirmed::Own => {
