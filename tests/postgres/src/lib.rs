@@ -164,8 +164,14 @@ impl Server {
             .spawn()
             .expect("a shell starts");
         let orders = Mutex::new(child.stdin.take().expect("piped"));
-        let client = Arc::new(reached(&folder, port)?);
-        Some(Server { folder, port, client, orders, _shell: child })
+        match reached(&folder, port) {
+            Some(client) => Some(Server { folder, port, client: Arc::new(client), orders, _shell: child }),
+            None => {
+                drop(orders);
+                child.wait().expect("the shell ends with its orders");
+                None
+            }
+        }
     }
 
     /// Ends the server at once, as a crash does: what it acknowledged is in its log.

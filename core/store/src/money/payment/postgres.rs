@@ -359,21 +359,17 @@ async fn known(sql: &Sql, asked: &PaymentAsked) -> Result<Option<PaymentCreated>
         return Ok(None);
     }
     let found = sql.found(OF_ORDER, &[&int(user.0), &Text(name), unique_order]).await?;
-    let payment = found.as_ref().map(row::read).transpose()?;
-    match payment {
-        Some(payment) if payment.state == PaymentState::Paid => {
-            return Ok(Some(PaymentCreated::OrderPaid(payment)));
-        }
-        payment => {
-            if *unique_order
-                && *mode == PayMode::Direct
-                && let Some(spend) = order::spent(sql, *user, name).await?
-            {
-                return Ok(Some(PaymentCreated::OrderSpent(spend)));
-            }
-            Ok(payment.map(PaymentCreated::OrderOpen))
-        }
+    let mut payment = found.as_ref().map(row::read).transpose()?;
+    if let Some(payment) = payment.take_if(|payment| payment.state == PaymentState::Paid) {
+        return Ok(Some(PaymentCreated::OrderPaid(payment)));
     }
+    if *unique_order
+        && *mode == PayMode::Direct
+        && let Some(spend) = order::spent(sql, *user, name).await?
+    {
+        return Ok(Some(PaymentCreated::OrderSpent(spend)));
+    }
+    Ok(payment.map(PaymentCreated::OrderOpen))
 }
 
 async fn create(sql: &Sql, draft: &PaymentDraft) -> Result<PaymentCreated, StoreError> {
