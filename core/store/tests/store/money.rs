@@ -3,9 +3,9 @@
 
 use chelseru_store::{
     Account, Attempt, CreditFacts, DeliveryState, EventBody, EventFilter, EventId, KeptClaim, Once,
-    OpeningBalance, PayMode, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId, PaymentReceipt,
-    PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect, RedirectMethod,
-    RefundDraft, RefundTo, SpendDraft, SpendMade, UserId,
+    OpeningBalance, PayMode, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId,
+    PaymentReceipt, PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect,
+    RedirectMethod, RefundDraft, RefundTo, SpendDraft, SpendMade, UserId,
 };
 
 use super::*;
@@ -305,13 +305,25 @@ async fn a_key_is_one_request_until_it_ends() {
         };
         let end = chelseru_store::PaymentState::Failed;
         store.payment_end(failed.id, end, "refused".to_owned(), None, secs(11)).await.unwrap();
-        // The gateway never took it: the key begins it again.
+        // The gateway never took it: the key begins it again, and no other request.
+        let asked = |once| PaymentAsked {
+            user: ALICE,
+            mode: PayMode::Charge,
+            order: String::new(),
+            unique_order: true,
+            now: secs(12),
+            once: Some(once),
+        };
+        assert_eq!(store.payment_known(asked(once(2))).await.unwrap(), None);
+        let other = Once { request: [3; 32], ..once(2) };
+        assert_eq!(store.payment_known(asked(other)).await.unwrap(), Some(PaymentCreated::KeyReused));
         let PaymentCreated::Created(second) = store.payment_create(payment("", Some(once(2)))).await.unwrap()
         else {
             panic!("not begun again")
         };
         assert_ne!(second.id, failed.id);
         let repeated = store.payment_create(payment("", Some(once(2)))).await.unwrap();
+        assert_eq!(store.payment_known(asked(once(2))).await.unwrap().as_ref(), Some(&repeated));
         assert_eq!(repeated, PaymentCreated::Repeated(second));
         let mut removed = 0;
         loop {

@@ -111,7 +111,11 @@ impl Postgres {
         &self,
         asked: PaymentAsked,
     ) -> Result<Option<PaymentCreated>, StoreError> {
-        self.change(asked, |sql, asked| Box::pin(known(sql, asked))).await
+        let known = self.change(asked, |sql, asked| Box::pin(known(sql, asked))).await?;
+        Ok(match known {
+            Known::Answer(answer) => Some(answer),
+            Known::Nothing { .. } => None,
+        })
     }
 
     /// Locks the payment's row; a reference is unique.
@@ -335,12 +339,22 @@ enum Stepped {
     Changed,
 }
 
-async fn known(sql: &Sql, asked: &PaymentAsked) -> Result<Option<PaymentCreated>, StoreError> {
+/// Whether a request is answered by what is there.
+enum Known {
+    Answer(PaymentCreated),
+    Nothing {
+        /// The key's payment was taken by no gateway, so the key begins another one.
+        key_failed: bool,
+    },
+}
+
+async fn known(sql: &Sql, asked: &PaymentAsked) -> Result<Known, StoreError> {
     let PaymentAsked { user, mode, order: name, unique_order, now, once } = asked;
     if !name.is_empty() {
         // Before the key is looked up: the same request beside this one may have begun the order.
         sql.run(ORDER_LOCK, &[&int(user.0), &Text(name)]).await?;
     }
+    let mut key_failed = false;
     if let Some(key) = once {
         match once::look(sql, *user, key, *now).await? {
             Subject::New => {}
@@ -348,35 +362,40 @@ async fn known(sql: &Sql, asked: &PaymentAsked) -> Result<Option<PaymentCreated>
                 let row = sql.found(GET, &[&int(id)]).await?;
                 let known = row.as_ref().map(row::read).transpose()?;
                 if let Some(payment) = known.filter(Payment::answers_repeats) {
-                    return Ok(Some(PaymentCreated::Repeated(payment)));
+                    return Ok(Known::Answer(PaymentCreated::Repeated(payment)));
                 }
-                once::forget(sql, *user, key).await?;
+                key_failed = true;
             }
-            Subject::Other => return Ok(Some(PaymentCreated::KeyReused)),
+            Subject::Other => return Ok(Known::Answer(PaymentCreated::KeyReused)),
         }
     }
     if name.is_empty() {
-        return Ok(None);
+        return Ok(Known::Nothing { key_failed });
     }
     let found = sql.found(OF_ORDER, &[&int(user.0), &Text(name), unique_order]).await?;
     let mut payment = found.as_ref().map(row::read).transpose()?;
     if let Some(payment) = payment.take_if(|payment| payment.state == PaymentState::Paid) {
-        return Ok(Some(PaymentCreated::OrderPaid(payment)));
+        return Ok(Known::Answer(PaymentCreated::OrderPaid(payment)));
     }
     if *unique_order
         && *mode == PayMode::Direct
         && let Some(spend) = order::spent(sql, *user, name).await?
     {
-        return Ok(Some(PaymentCreated::OrderSpent(spend)));
+        return Ok(Known::Answer(PaymentCreated::OrderSpent(spend)));
     }
-    Ok(payment.map(PaymentCreated::OrderOpen))
+    Ok(match payment {
+        Some(open) => Known::Answer(PaymentCreated::OrderOpen(open)),
+        None => Known::Nothing { key_failed },
+    })
 }
 
 async fn create(sql: &Sql, draft: &PaymentDraft) -> Result<PaymentCreated, StoreError> {
-    if let Some(known) = known(sql, &draft.asked()).await? {
-        return Ok(known);
-    }
     let user = draft.user;
+    match (known(sql, &draft.asked()).await?, &draft.once) {
+        (Known::Answer(answer), _) => return Ok(answer),
+        (Known::Nothing { key_failed: true }, Some(key)) => once::forget(sql, user, key).await?,
+        (Known::Nothing { .. }, _) => {}
+    }
     let id = PaymentId(crate::engine::postgres::value::uint(sql.row(NEXT, &[]).await?.get(0)));
     let payment = Payment::created(id, draft.clone());
     put(sql, &payment).await?;
