@@ -16,6 +16,7 @@ mod neighbours;
 mod payments;
 mod payments_staff;
 mod plugin_call;
+mod recovery;
 mod reload;
 mod scale;
 mod search;
@@ -30,6 +31,10 @@ fn main() {
         // The process of the chat bench's clients. It prints its outcome only.
         return chat::client::main();
     }
+    if std::env::args().nth(1).as_deref() == Some("recovery-fill") {
+        // The process that the recovery bench kills.
+        return recovery::fill();
+    }
     for name in std::env::args().skip(1) {
         println!("== {name}");
         match name.as_str() {
@@ -42,6 +47,7 @@ fn main() {
             "neighbours" => neighbours::run(),
             "payments" => payments::run(),
             "plugin-call" => plugin_call::run(),
+            "recovery" => recovery::run(),
             "reload" => reload::run(),
             "scale" => scale::run(),
             "search" => search::run(),
