@@ -105,19 +105,29 @@ fn users(connection: &Connection, size: Size) {
     }
 }
 
+/// How payments ended, in the original's words.
+const STATUSES: [&str; 4] = ["paid", "refounded", "canceled", "paid"];
+
 fn payments(connection: &Connection, size: Size) {
     let mut payment = connection
         .prepare(
             "INSERT INTO drfchelseru_payment (order_id, amount, description, callback_url, mobile, email, currency, \
              user_id, authority, gateway_title, ref_id, created_at, status, updated_at, pay_mode) VALUES (?1, 1000.0, \
-             'order', 'https://shop.example/', '', '', 'IRT', ?2, ?3, 'ZARINPAL_COM', ?4, ?5, 'paid', ?5, 1)",
+             'order', 'https://shop.example/', '', '', 'IRT', ?2, ?3, 'ZARINPAL_COM', ?4, ?5, ?6, ?5, 1)",
         )
         .expect("a statement");
     for id in 0..size.payments {
         let user = id % size.users + 1;
         let authority = format!("A{id:035}");
         payment
-            .execute(params![format!("o{id}"), whole(user), authority, whole(id), time(id * 7_000_000)])
+            .execute(params![
+                format!("o{id}"),
+                whole(user),
+                authority,
+                whole(id),
+                time(id * 7_000_000),
+                STATUSES[usize::try_from(id).unwrap_or(0) % STATUSES.len()]
+            ])
             .expect("a payment");
     }
 }
