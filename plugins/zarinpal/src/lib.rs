@@ -28,7 +28,6 @@ export_payment!(Zarinpal: unverified, reverse, inquiry);
 
 const PAID: &str = "100";
 const PAID_BEFORE: &str = "101";
-const NOT_REVERSIBLE: &str = "-61";
 
 /// Characters of a description the provider takes.
 const DESCRIPTION_MAX: usize = 500;
@@ -136,7 +135,6 @@ impl Payment for Zarinpal {
             "-51" if claim.is_some_and(|claim| claim.cancelled) => ended(context, payment, rejection)?,
             "-51" => Verdict::NotPaid(rejection),
             "-50" => Verdict::Mismatch("amount".to_owned()),
-            "-53" => Verdict::Mismatch("merchant".to_owned()),
             "-54" | "-55" => Verdict::UnknownReference,
             _ => return Err(failure(&answer, &node)),
         })
@@ -170,11 +168,12 @@ impl PaymentReverse for Zarinpal {
         if node.get("data").get("code").text() == PAID {
             return Ok(());
         }
-        // "Not successful or already reversed": the provider says which when it is asked.
-        if rejection(&node).code == NOT_REVERSIBLE && Self::inquire(context, payment)? == Standing::Reversed {
+        // What was reversed before is refused, too, with one of several codes: an inquiry tells.
+        let failure = failure(&answer, &node);
+        if matches!(failure, Error::Rejected(_)) && Self::inquire(context, payment)? == Standing::Reversed {
             return Ok(());
         }
-        Err(failure(&answer, &node))
+        Err(failure)
     }
 }
 
@@ -260,6 +259,8 @@ fn failure(answer: &Answer, node: &Node) -> Error {
         "-10" | "-11" | "-13" | "-14" | "-15" | "-16" | "-17" | "-18" | "-19" => {
             Error::Unauthorized(rejection)
         }
+        // The session is another account's: `merchant_id` was changed meanwhile. That says nothing about the payment.
+        "-53" => Error::Unauthorized(rejection),
         // Reversing needs the address of this machine in the provider's panel.
         "-62" => Error::Unauthorized(rejection),
         "-12" => Error::Throttled(answer.retry_after_secs()),
@@ -378,7 +379,7 @@ mod tests {
         for status in [200, 401, 422] {
             assert!(matches!(verdict(status, &body(-51)), Ok(Verdict::NotPaid(r)) if r.code == "-51"));
             assert_eq!(verdict(status, &body(-50)), Ok(Verdict::Mismatch("amount".into())));
-            assert_eq!(verdict(status, &body(-53)), Ok(Verdict::Mismatch("merchant".into())));
+            assert!(matches!(verdict(status, &body(-53)), Err(Error::Unauthorized(r)) if r.code == "-53"));
             assert_eq!(verdict(status, &body(-54)), Ok(Verdict::UnknownReference));
             assert!(matches!(verdict(status, &body(-10)), Err(Error::Unauthorized(_))));
             assert!(matches!(verdict(status, &body(-12)), Err(Error::Throttled(_))));
@@ -470,7 +471,9 @@ mod tests {
         assert!(matches!(error, Err(Error::Rejected(rejection)) if rejection.code == "-61"));
         let unsure = reverse(&script().reply(200, refused(-61)).fail(HttpError::Unanswered("t".into())));
         assert!(!matches!(unsure, Ok(()) | Err(Error::Rejected(_))), "{unsure:?}");
-        let error = reverse(&script().reply(200, refused(-63)));
+        // The window is over, and so is the reversal whose answer was lost.
+        assert_eq!(reverse(&script().reply(200, refused(-63)).reply(200, standing("REVERSED"))), Ok(()));
+        let error = reverse(&script().reply(200, refused(-63)).reply(200, standing("VERIFIED")));
         assert!(matches!(error, Err(Error::Rejected(rejection)) if rejection.code == "-63"));
         assert!(matches!(reverse(&script().reply(200, refused(-62))), Err(Error::Unauthorized(_))));
         assert!(matches!(reverse(&script().reply(502, "<html>")), Err(Error::UnknownOutcome(_))));
