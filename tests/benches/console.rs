@@ -93,7 +93,7 @@ fn payment(n: u64) -> PaymentDraft {
         order: format!("o-{n}"),
         unique_order: false,
         gateway: "BENCH".to_owned(),
-        plugin_digest: String::new(),
+        plugin: String::new(),
         description: "bench".to_owned(),
         callback_url: "https://shop.example/pay".to_owned(),
         callback_key: String::new(),

@@ -49,7 +49,7 @@ fn draft(n: u64) -> PaymentDraft {
         order: format!("o-{n}"),
         unique_order: true,
         gateway: "BENCH".to_owned(),
-        plugin_digest: String::new(),
+        plugin: String::new(),
         description: "bench".to_owned(),
         callback_url: "https://shop.example/pay".to_owned(),
         callback_key: String::new(),

@@ -237,23 +237,19 @@ async fn try_config(
     let prepare = Candidate::prepare(&app.ground, loaded, &open, Occasion::Edit);
     let Some(candidate) = unless_overtaken(overtake, prepare).await else { return Ok(None) };
     let candidate = candidate?;
-    // Preparing may compile for a minute, and payments are begun meanwhile.
-    let begun = money::open(&app.store, &running.gateways).await.map_err(|error| unasked(file, &error))?;
-    let left_alone: Vec<Problem> = begun
-        .left_alone_by(candidate.gateways())
-        .map(|(name, message)| {
-            let key = format!("provider.{name}");
-            Problem { file: file.to_owned(), line: None, key, found: None, message }
-        })
-        .collect();
+    let (warnings, wanted) = (candidate.warnings().to_vec(), candidate.wants_events());
+    let left_alone = install(app, candidate).await.map_err(|error| unasked(file, &error))?;
+    let left_alone = left_alone.into_iter().map(|(name, message)| {
+        let key = format!("provider.{name}");
+        Problem { file: file.to_owned(), line: None, key, found: None, message }
+    });
+    let left_alone: Vec<Problem> = left_alone.collect();
     if !left_alone.is_empty() {
         return Err(Problems(left_alone));
     }
-    for warning in candidate.warnings() {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let wanted = candidate.wants_events();
-    app.install(candidate);
     for event in key_events(running.identity.tokens(), app.live().identity.tokens()) {
         app.audit(event);
     }
@@ -261,6 +257,23 @@ async fn try_config(
         tracing::error!(%error, "the wanted webhook events could not be stored");
     }
     Ok(Some(restart_keys))
+}
+
+/// Lets a candidate serve, unless payments would lose their plugin by it; then returns their gateways, with the reason,
+/// and nothing changes. Preparing may compile for a minute, and payments are begun meanwhile, so they are counted again.
+///
+/// Errors: the store cannot be read.
+async fn install(app: &App, candidate: Candidate) -> Result<Vec<(String, String)>, StoreError> {
+    // A request that chose its gateway before the count stores its payment before it, or begins none there.
+    let _paused = app.payments.pause_beginning().await;
+    let running = app.live();
+    let begun = money::open(&app.store, &running.gateways).await?;
+    let left_alone: Vec<_> = begun.left_alone_by(candidate.gateways()).collect();
+    if left_alone.is_empty() {
+        running.gateways.give_way_to(candidate.gateways());
+        app.install(candidate);
+    }
+    Ok(left_alone)
 }
 
 /// Without the store the open payments are unknown.
@@ -349,7 +362,21 @@ async fn apply_plugins(app: &App, overtake: &CancellationToken) -> Applied {
         }
     }
     let before = app.registry.snapshot();
-    app.install(candidate);
+    match install(app, candidate).await {
+        Ok(left_alone) if left_alone.is_empty() => {}
+        Ok(left_alone) => {
+            app.metrics.reload(false);
+            for (name, reason) in left_alone {
+                tracing::error!(plugin.id = %name, %reason, "changed plugins refused; the old ones keep serving");
+                app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(&name).detail(reason));
+            }
+            return Applied::Done;
+        }
+        Err(error) => {
+            tracing::error!(%error, "plugins are unchanged: the open payments could not be read");
+            return Applied::Done;
+        }
+    }
     for (name, provider) in app.registry.snapshot().iter() {
         if !before.get(name).is_some_and(|old| Arc::ptr_eq(old, provider)) {
             app.metrics.reload(true);

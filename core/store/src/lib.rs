@@ -70,9 +70,9 @@ pub use money::outbox::{
     Attempt, CreditFacts, Delivery, DeliveryState, Event, EventBody, EventFilter, EventReport, PaymentFacts,
 };
 pub use money::payment::{
-    CLAIMS_MAX, Currency, KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated,
-    PaymentDraft, PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
-    Question, Redirect, RedirectMethod,
+    CLAIMS_MAX, CheckedLater, Currency, KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim,
+    PaymentCreated, PaymentDraft, PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState,
+    PaymentStep, Question, Redirect, RedirectMethod,
 };
 pub use money::refund::{
     PaymentRefunded, Refund, RefundDraft, RefundQuery, RefundState, RefundTo, RefundUndone, RefundsFound,

@@ -2,6 +2,7 @@
 //! folder. No sockets, no sleeping. Where PostgreSQL is installed, all of it runs again with the stores there.
 
 mod bank;
+mod claims;
 mod history;
 mod late;
 #[path = "../place/mod.rs"]

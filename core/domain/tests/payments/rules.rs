@@ -335,7 +335,7 @@ async fn no_end_is_left_again() {
         assert_eq!(step, PaymentStep::Was(before.clone()));
         let step = world
             .store
-            .payment_check_later(payment.id, world.now(), chelseru_store::Question::MayBeHeard, None)
+            .payment_check_later(payment.id, chelseru_store::CheckedLater::at(world.now()))
             .await
             .unwrap();
         assert_eq!(step, PaymentStep::Was(before.clone()));

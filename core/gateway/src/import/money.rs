@@ -236,7 +236,7 @@ fn payment(
         mode: if row.integer("pay_mode")? == 1 { PayMode::Charge } else { PayMode::Direct },
         order: row.text("order_id")?,
         gateway,
-        plugin_digest: String::new(),
+        plugin: String::new(),
         description: row.text("description")?,
         callback_url: row.text("callback_url")?,
         frontend_url,
@@ -308,7 +308,9 @@ fn unpaid(report: &mut Report, row: &Row<'_>, rules: &MoneyRules<'_>, payment: &
     payment.reason = String::new();
     payment.imported = false;
     payment.ended_at = None;
-    payment.plugin_digest = gateway.digest().to_owned();
+    payment.plugin = began_by(gateway.as_ref());
+    // The old program may have asked, and the gateway confirmed it.
+    payment.asked = true;
     payment.window_ends_at = payment.created_at.plus(window);
     payment.check_at = rules.now;
 }

@@ -12,6 +12,7 @@ pub mod webhooks;
 mod words;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chelseru_config::Config;
 use chelseru_domain::money::payment::gateway::{PaymentGateway, PaymentGateways};
@@ -29,6 +30,8 @@ pub struct PluginPaymentGateways {
     all: Vec<Arc<dyn PaymentGateway>>,
     /// The entry that takes new payments; empty when there is none.
     selected: String,
+    /// Its payments could not be asked about any more.
+    selected_left: AtomicBool,
 }
 
 impl PluginPaymentGateways {
@@ -53,14 +56,24 @@ impl PluginPaymentGateways {
         // Always present, so its old sessions can end; selected only when configured.
         all.push(Arc::new(SandboxGateway { bank: sandbox.clone(), by_form: config.sandbox.form }));
         all.sort_by_key(|gateway| gateway.name() != config.payment.gateway);
-        Ok(PluginPaymentGateways { all, selected: config.payment.gateway.clone() })
+        let (selected, selected_left) = (config.payment.gateway.clone(), AtomicBool::new(false));
+        Ok(PluginPaymentGateways { all, selected, selected_left })
+    }
+
+    /// Called before others serve in place of these: requests that hold these begin no payment at a gateway that the
+    /// others lack, or have by another plugin.
+    pub fn give_way_to(&self, others: &PluginPaymentGateways) {
+        let Some(selected) = self.selected() else { return };
+        let stays =
+            others.by_name(&self.selected).is_some_and(|gateway| gateway.plugin() == selected.plugin());
+        self.selected_left.store(!stays, Ordering::Release);
     }
 }
 
 impl PaymentGateways for PluginPaymentGateways {
     fn selected(&self) -> Option<Arc<dyn PaymentGateway>> {
         // By name: in the place of one that did not load, no other one may take payments.
-        self.by_name(&self.selected)
+        self.by_name(&self.selected).filter(|_| !self.selected_left.load(Ordering::Acquire))
     }
 
     fn by_name(&self, name: &str) -> Option<Arc<dyn PaymentGateway>> {

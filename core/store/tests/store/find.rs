@@ -20,7 +20,7 @@ fn draft(n: u64) -> PaymentDraft {
         order: if n.is_multiple_of(4) { format!("o-{}", n % 5) } else { String::new() },
         unique_order: false,
         gateway: GATEWAYS[(n % 2) as usize].into(),
-        plugin_digest: String::new(),
+        plugin: String::new(),
         description: String::new(),
         callback_url: String::new(),
         callback_key: String::new(),

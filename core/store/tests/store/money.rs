@@ -5,7 +5,8 @@ use chelseru_store::{
     Account, Attempt, CreditFacts, DeliveryState, EventBody, EventFilter, EventId, KeptClaim, Once,
     OpeningBalance, PayMode, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft, PaymentId,
     PaymentReceipt, PaymentRefunded, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Redirect,
-    RedirectMethod, RefundDraft, RefundTo, SpendDraft, SpendMade, UserId,
+    RedirectMethod, RefundDraft, RefundState, RefundTo, ReversalDecided, ReversalDecision, ReversalState,
+    ReversalStep, SpendDraft, SpendMade, UserId,
 };
 
 use super::*;
@@ -21,7 +22,7 @@ pub(crate) fn payment(order: &str, once: Option<Once>) -> PaymentDraft {
         order: order.to_owned(),
         unique_order: true,
         gateway: "BANK".to_owned(),
-        plugin_digest: "d".to_owned(),
+        plugin: "d".to_owned(),
         description: "for\0you".to_owned(),
         callback_url: "https://shop.example/\0".to_owned(),
         callback_key: "k".to_owned(),
@@ -475,5 +476,74 @@ async fn open_payments_are_found_by_their_gateway_and_time() {
         assert!(matches!(store.payment_late_answered(ids[2]).await.unwrap(), PaymentStep::Done(_)));
         assert!(matches!(store.payment_late_answered(ids[2]).await.unwrap(), PaymentStep::Was(_)));
         assert_eq!(store.payments_open("BANK_2", 10).await.unwrap(), 0);
+    }
+}
+
+/// Entries can be renamed, and two of them may use one account of a provider. Two providers may give one number.
+#[tokio::test]
+async fn a_claimed_receipt_is_good_once_at_all_entries_of_its_plugin() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let claim = |number: &str| PaymentClaim {
+            cancelled: false,
+            receipt: Some(number.to_owned()),
+            data: Vec::new(),
+        };
+        let mut made = 0;
+        let mut settled = async |gateway: &str, plugin: &str, number: &str, claimed: bool| {
+            made += 1;
+            let draft =
+                PaymentDraft { gateway: gateway.to_owned(), plugin: plugin.to_owned(), ..payment("", None) };
+            let PaymentCreated::Created(created) = store.payment_create(draft).await.unwrap() else {
+                panic!("not created")
+            };
+            let begun = start(&format!("reference {made}"));
+            store.payment_started(created.id, begun, secs(70), secs(11)).await.unwrap();
+            let claim = claimed.then(|| claim(number));
+            let settled = store.payment_settle(created.id, receipt(number), claim, secs(12)).await.unwrap();
+            matches!(settled, PaymentSettled::Now(_))
+        };
+        assert!(settled("SEP", "saman-sep@1", "77", true).await);
+        assert!(!settled("SEP", "saman-sep@1", "77", true).await);
+        assert!(!settled("SEP_RELAY", "saman-sep@1", "77", true).await, "another entry");
+        assert!(!settled("RENAMED", "saman-sep@2", "77", true).await, "and a newer plugin");
+        assert!(settled("A_BANK", "payping@3", "77", true).await, "another provider's number");
+        assert!(settled("SEP_RELAY", "saman-sep@1", "78", true).await);
+        assert!(!settled("A", "saman-sep@3", "78", true).await, "the names lie before and behind");
+        // A record of an older version has the digest only.
+        assert!(settled("OLD", "9", "79", true).await);
+        assert!(!settled("NEW", "saman-sep@9", "79", true).await);
+        // Nobody named it: what the gateway says about its own reference counts.
+        assert!(settled("NEW", "saman-sep@9", "77", false).await);
+        assert_eq!(store.ledger_verify().await.unwrap().difference, None);
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_carried_a_reversal_out_has_the_last_word() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let PaymentCreated::Created(made) = store.payment_create(payment("", None)).await.unwrap() else {
+            panic!("not created")
+        };
+        store.payment_started(made.id, start("reference"), secs(70), secs(11)).await.unwrap();
+        store.payment_settle(made.id, receipt("1"), None, secs(12)).await.unwrap();
+        let (to, by, now) = (RefundTo::Reverse, UserId(9), secs(20));
+        let draft =
+            RefundDraft { payment: made.id, amount: None, to, by, note: String::new(), now, once: None };
+        assert!(matches!(store.payment_refund(draft).await.unwrap(), PaymentRefunded::Done(..)));
+        let step = async |step| store.reversal_step(made.id, step, now).await.unwrap().unwrap().state;
+        let refused = ReversalState::Refused("-61".to_owned());
+        assert_eq!(step(ReversalStep::Refused("-61".to_owned())).await, refused);
+        let later = ReversalStep::AskAgain { at: secs(30), doubtful: true };
+        assert_eq!(step(later).await, refused, "nothing else changes a refusal");
+        assert_eq!(step(ReversalStep::Done).await, ReversalState::Done);
+        assert_eq!(step(ReversalStep::Refused("-61".to_owned())).await, ReversalState::Done);
+        assert_eq!(store.reversals_undecided(10).await.unwrap(), []);
+        let undone = store.reversal_decide(made.id, ReversalDecision::Undo, by, now).await.unwrap();
+        assert_eq!(undone, ReversalDecided::Missing, "the payer has the money");
+        let states: Vec<_> = store.payment_refunds(made.id).await.unwrap().iter().map(|r| r.state).collect();
+        assert_eq!(states, [RefundState::Done]);
+        assert_eq!(store.ledger_verify().await.unwrap().difference, None);
     }
 }

@@ -3,7 +3,8 @@
 //! Every question passes here: from the reconciler, a callback, the gateway's list, or staff. Each payment has at most
 //! one question in flight; waiting callers share its answer, unless they bring a new claim. Claims are tried by weight
 //! ([`by_weight`]). One that the gateway denies is dropped and proves nothing. One whose question fails stays stored,
-//! because it may be true, and does not stand in the way of the others ([`conclude`]). The last question has no claim.
+//! because it may be true, and does not stand in the way of the others ([`conclude`]): it is tried last from then on.
+//! Neither does one that anybody may have invented, whatever the gateway says to it. The last question has no claim.
 //! A question is recorded before it is asked, because it may confirm the payment and a crash must not hide it: by the
 //! record of the payment's start already, and otherwise by a change of its own. A claim is stored before it is asked
 //! about, unless it says nothing that the gateway does not know ([`is_bare`]). Repeated callbacks without news are
@@ -13,8 +14,8 @@
 use std::time::Duration;
 
 use chelseru_store::{
-    KeptClaim, Payment, PaymentClaim, PaymentId, PaymentReceipt, PaymentSettled, PaymentState, PaymentStep,
-    Question, StoreError,
+    CheckedLater, KeptClaim, Payment, PaymentClaim, PaymentId, PaymentReceipt, PaymentSettled, PaymentState,
+    PaymentStep, Question, StoreError,
 };
 
 use super::end::EndReason;
@@ -71,6 +72,8 @@ impl Looked {
 struct Answer {
     verdict: Result<Verdict, GatewayError>,
     denied: Vec<PaymentClaim>,
+    /// Claims whose question failed.
+    failed: Vec<PaymentClaim>,
     /// The verdict is about what this claim names.
     by_claim: Option<PaymentClaim>,
     /// No question can have had an effect.
@@ -141,7 +144,8 @@ impl Payments {
         let by_payer = matches!(why, Why::Callback { vouched: true, .. });
         let listed = matches!(why, Why::Listed { .. });
         let held = self.holds.left(&payment.gateway, now).is_some();
-        let payment = match self.note_claim(payment, why, asks && !held, now).await? {
+        let last = turn.map(|last| last.at);
+        let payment = match self.note_claim(payment, why, asks && !held, last, now).await? {
             Ok(payment) => payment,
             Err(looked) => return Ok(looked),
         };
@@ -151,7 +155,7 @@ impl Payments {
         let Noted { payment, asked_before, claim } = payment;
         let Some(gateway) = gateways.by_name(&payment.gateway) else {
             tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway of a payment is not configured");
-            return Ok(Looked::at(self.ask_later(payment, None, claim).await?));
+            return Ok(Looked::at(self.ask_soon(payment, claim).await?));
         };
         let asked_before = asked_before && !self.unasked.asking(payment.id);
         let payment = payment.with_claim(claim.clone());
@@ -163,13 +167,14 @@ impl Payments {
         self.act(gateway.as_ref(), Asking { payment, answer, keep_asking, claim }, now).await
     }
 
-    /// Stores a callback's claim, and records that the gateway is being asked. Returns the payment, or the end of the
-    /// check.
+    /// Stores a callback's claim, and records that the gateway is being asked, or will be. Returns the payment, or the
+    /// end of the check. `last`: the last question.
     async fn note_claim(
         &self,
         payment: Payment,
         why: Why,
         asking: bool,
+        last: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Result<Noted, Looked>, StoreError> {
         let asked_before =
@@ -180,70 +185,82 @@ impl Payments {
             Why::Callback { claim, vouched } => Some(KeptClaim { claim, vouched }),
             Why::Due | Why::Listed { .. } | Why::Staff => None,
         };
-        let mut claim = claim.filter(|claim| !payment.has_claim(&claim.claim));
+        let mut claim = claim.filter(|claim| !payment.has_claim(claim));
         // One that says nothing by itself is stored with the answer.
         let unstored = claim.take_if(|claim| asking && is_bare(&claim.claim));
         if !records && claim.is_none() {
             return Ok(Ok(Noted { payment, asked_before, claim: unstored }));
         }
-        let look_again = asking.then(|| now.plus(verdict::DELAY_MIN));
+        let soon = now.plus(verdict::DELAY_MIN);
+        let look_again = match &claim {
+            _ if asking => Some(soon),
+            // The reconciler asks about it when its turn has come.
+            Some(claim) if payment.state != PaymentState::Pending && may_be_true(claim) => {
+                Some(last.map_or(soon, |last| last.plus(LATE_REPEAT_MIN).max(soon)))
+            }
+            _ => None,
+        };
         let payment = match self.store.payment_claimed(payment.id, claim, look_again).await? {
             PaymentStep::Done(payment) => payment,
             other => return Ok(Err(Looked::at(step_payment(other, payment)))),
         };
-        let soon = now.plus(verdict::DELAY_MIN);
         if !asking && payment.state == PaymentState::Pending && payment.check_at > soon {
             // Stored without a question yet, so the reconciler asks soon.
-            let step = self.store.payment_check_later(payment.id, soon, Question::MayBeHeard, None).await?;
-            let payment = step_payment(step, payment);
+            let payment = self.ask_later(payment, CheckedLater::at(soon)).await?;
             return Ok(Ok(Noted { payment, asked_before, claim: None }));
         }
         Ok(Ok(Noted { payment, asked_before, claim: unstored }))
     }
 
-    /// Asks with the weightiest claims in turn while the gateway denies them or a question about one fails, then
-    /// without one.
+    /// Asks with the weightiest claims in turn, until the gateway's answer about one counts, then without one.
     async fn question(&self, gateway: &dyn PaymentGateway, payment: &Payment) -> Answer {
         let mut denied = Vec::new();
+        let mut failed = Vec::new();
         let mut nothing_done = true;
         let Some(stored) = StoredPayment::of(payment) else {
             let verdict = Err(GatewayError::Unavailable("the gateway does not know it".to_owned()));
-            return Answer { verdict, denied, by_claim: None, nothing_done, silent: true };
+            return Answer { verdict, denied, failed, by_claim: None, nothing_done, silent: true };
         };
         let mut by_claim = None;
-        let mut failed: Option<GatewayError> = None;
+        let mut doubt = None;
         let claims = by_weight(&payment.claims).into_iter().take(CLAIMS_TRIED_MAX);
-        let claims = claims.map(|kept| Some(kept.claim.clone()));
+        let claims = claims.map(|kept| Some(kept.clone()));
         let mut verdict = Ok(Verdict::UnknownReference);
-        for claim in claims.chain([None]) {
+        for kept in claims.chain([None]) {
+            let claim = kept.as_ref().map(|kept| kept.claim.clone());
             verdict = gateway.verify(stored.clone(), claim.clone()).await;
             nothing_done &= verdict.as_ref().is_err_and(GatewayError::nothing_done);
-            match (&verdict, claim) {
-                (Ok(Verdict::ClaimDenied(reason)), Some(claim)) => {
+            match (&verdict, kept) {
+                (Ok(Verdict::ClaimDenied(reason)), Some(kept)) => {
                     tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %reason, "the gateway denies a callback's claim");
-                    denied.push(claim);
+                    denied.push(kept.claim);
                 }
                 // Anybody can post a claim, and the gateway may choke on what it names.
-                (Err(error), Some(claim)) if names_something(&claim) && !is_throttled(error) => {
+                (Err(error), Some(kept)) if names_something(&kept.claim) && !is_throttled(error) => {
                     tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "the question about a callback's claim failed");
-                    // An outcome that is unknown outweighs a question that did nothing.
-                    if failed.as_ref().is_none_or(GatewayError::nothing_done) {
-                        failed = Some(error.clone());
+                    doubt = heavier(doubt, Err(error.clone()));
+                    failed.push(kept.claim);
+                }
+                (Ok(Verdict::Pending(_) | Verdict::NotPaid(_) | Verdict::UnknownReference), Some(kept))
+                    if names_something(&kept.claim) && !kept.vouched =>
+                {
+                    if let Ok(Verdict::Pending(wait)) = &verdict {
+                        doubt = heavier(doubt, Ok(*wait));
                     }
                 }
-                (_, claim) => {
+                (_, _) => {
                     by_claim = claim.filter(|claim| claim.receipt.is_some());
                     break;
                 }
             }
         }
         let silent = matches!(&verdict, Err(GatewayError::Unavailable(_) | GatewayError::Unknown(_)));
-        let verdict = conclude(verdict, failed);
+        let verdict = conclude(verdict, doubt);
         if let Err(error) = &verdict {
             self.holds.note(gateway.name(), error, self.clock.now());
             tracing::warn!(payment.id = payment.id.0, plugin.id = %payment.gateway, %error, "whether it is paid is unknown; it stays unchanged");
         }
-        Answer { verdict, denied, by_claim, nothing_done, silent }
+        Answer { verdict, denied, failed, by_claim, nothing_done, silent }
     }
 
     /// Applies the meaning of an answer.
@@ -254,7 +271,7 @@ impl Payments {
         now: Timestamp,
     ) -> Result<Looked, StoreError> {
         let Asking { payment, answer, keep_asking, mut claim } = asking;
-        let Answer { verdict, denied, by_claim, nothing_done, silent } = answer;
+        let Answer { verdict, denied, failed, by_claim, nothing_done, silent } = answer;
         claim.take_if(|claim| denied.contains(&claim.claim));
         if !denied.is_empty() {
             self.store.payment_claims_denied(payment.id, denied).await?;
@@ -266,14 +283,23 @@ impl Payments {
             false => Question::MayBeHeard,
         };
         let late = payment.state != PaymentState::Pending;
+        // The gateway was not reached, and the payer may have paid.
+        let claimed = claim.iter().chain(&payment.claims).any(may_be_true);
+        let closed = answered || (question == Question::Unheard && !claimed);
         let payment = match verdict::judge(&payment, &gateway.rules(), verdict, keep_asking, now) {
             Next::Settle(receipt) => self.settle(payment, receipt, by_claim, now).await?,
             // Only a paid answer changes an end.
-            Next::AskAt(_) | Next::End { .. } if late && (answered || question == Question::Unheard) => {
-                self.answered_late(payment).await?
+            Next::AskAt(_) | Next::End { .. } if late && closed => self.answered_late(payment).await?,
+            Next::AskAt(at) => {
+                let checked = CheckedLater { at, question, claim: claim.clone(), failed };
+                let after = self.ask_later(payment, checked).await?;
+                self.ask_late(after, late, claim, at).await?
             }
-            Next::AskAt(at) => self.ask_later(payment, Some((at, question)), claim).await?,
-            Next::End { .. } if late => self.ask_later(payment, None, claim).await?,
+            Next::End { .. } if late => {
+                let at = now.plus(verdict::delay(payment.attempts));
+                let checked = CheckedLater { at, question: Question::MayBeHeard, claim, failed };
+                self.ask_later(payment, checked).await?
+            }
             Next::End { state, reason } => {
                 if matches!(reason, EndReason::Mismatch(_)) {
                     tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, reason = reason.text(), "the gateway confirms another payment or amount; not credited");
@@ -319,7 +345,7 @@ impl Payments {
                 tracing::error!(payment.id = payment.id.0, plugin.id = %payment.gateway, "the gateway's receipt belongs to another payment; not credited");
                 match payment.state {
                     // Somebody claimed it; the payer may still be at the bank.
-                    PaymentState::Pending => self.ask_later(payment, None, None).await?,
+                    PaymentState::Pending => self.ask_soon(payment, None).await?,
                     _ => self.answered_late(payment).await?,
                 }
             }
@@ -330,7 +356,7 @@ impl Payments {
                 );
                 // An ended payment is not asked about forever.
                 if payment.state == PaymentState::Pending {
-                    self.ask_later(payment, None, None).await?
+                    self.ask_soon(payment, None).await?
                 } else {
                     self.answered_late(payment).await?
                 }
@@ -339,16 +365,30 @@ impl Payments {
         })
     }
 
-    async fn ask_later(
+    async fn ask_later(&self, payment: Payment, checked: CheckedLater) -> Result<Payment, StoreError> {
+        let step = self.store.payment_check_later(payment.id, checked).await?;
+        Ok(step_payment(step, payment))
+    }
+
+    /// Asks again although nothing new is known about the payment.
+    async fn ask_soon(&self, payment: Payment, claim: Option<KeptClaim>) -> Result<Payment, StoreError> {
+        let at = self.clock.now().plus(verdict::delay(payment.attempts));
+        self.ask_later(payment, CheckedLater { claim, ..CheckedLater::at(at) }).await
+    }
+
+    /// Asks again about a payment that another gateway over the same store ended while this one asked: this question
+    /// may have confirmed it.
+    async fn ask_late(
         &self,
         payment: Payment,
-        answer: Option<(Timestamp, Question)>,
+        was_late: bool,
         claim: Option<KeptClaim>,
+        at: Timestamp,
     ) -> Result<Payment, StoreError> {
-        let (at, question) = answer.unwrap_or_else(|| {
-            (self.clock.now().plus(verdict::delay(payment.attempts)), Question::MayBeHeard)
-        });
-        let step = self.store.payment_check_later(payment.id, at, question, claim).await?;
+        if was_late || !payment.may_be_late() {
+            return Ok(payment);
+        }
+        let step = self.store.payment_claimed(payment.id, claim, Some(at)).await?;
         Ok(step_payment(step, payment))
     }
 }
@@ -374,11 +414,16 @@ struct Asking {
 
 /// Claims in the order in which they are tried: those that name something before those that name nothing, because a
 /// gateway that needs a receipt answers "not paid" without one; then those with the payment's key, which strangers do
-/// not have; then the newest.
+/// not have; then the newest, unless its question failed.
 fn by_weight(claims: &[KeptClaim]) -> Vec<&KeptClaim> {
     let mut claims: Vec<&KeptClaim> = claims.iter().rev().collect();
     claims.sort_by_key(|kept| (!names_something(&kept.claim), !kept.vouched));
     claims
+}
+
+/// Whether a claim of a payment that has ended is worth a question.
+fn may_be_true(kept: &KeptClaim) -> bool {
+    kept.vouched || names_something(&kept.claim)
 }
 
 /// Whether a claim names something that the gateway is asked about.
@@ -391,19 +436,33 @@ fn is_throttled(error: &GatewayError) -> bool {
     matches!(error, GatewayError::Throttled(_))
 }
 
-/// The answer of a check in which the question about a claim failed: the last one, unless that says no. The claim may
-/// be the payer's own, and a gateway that needs its receipt says "not paid" without it, so a no must not end the
-/// payment.
-fn conclude(
-    last: Result<Verdict, GatewayError>,
-    failed: Option<GatewayError>,
-) -> Result<Verdict, GatewayError> {
-    let Some(failed) = failed else { return last };
-    match last {
-        Ok(Verdict::NotPaid(_) | Verdict::UnknownReference | Verdict::ClaimDenied(_)) => Err(failed),
-        Err(error) if error.nothing_done() && !is_throttled(&error) => Err(failed),
-        last => last,
+/// What remains open about claims that anybody may have invented: a question failed, or the gateway said that it is in
+/// progress, with the time to ask again.
+type Doubt = Result<Option<Duration>, GatewayError>;
+
+/// The doubt that counts of two: an outcome that is unknown outweighs a question that did nothing.
+fn heavier(doubt: Option<Doubt>, next: Doubt) -> Option<Doubt> {
+    let weight = |doubt: &Doubt| match doubt {
+        Err(error) => 1 + u8::from(!error.nothing_done()),
+        Ok(_) => 0,
+    };
+    match doubt {
+        Some(doubt) if weight(&doubt) > weight(&next) => Some(doubt),
+        _ => Some(next),
     }
+}
+
+/// The answer of a check with a doubt: the last one, unless that says no. A doubtful claim may be the payer's own, and
+/// a gateway that needs its receipt says "not paid" without it, so a no must not end the payment.
+fn conclude(last: Result<Verdict, GatewayError>, doubt: Option<Doubt>) -> Result<Verdict, GatewayError> {
+    let Some(doubt) = doubt else { return last };
+    let weak = match &last {
+        Ok(verdict) => {
+            matches!(verdict, Verdict::NotPaid(_) | Verdict::UnknownReference | Verdict::ClaimDenied(_))
+        }
+        Err(error) => error.nothing_done() && !is_throttled(error),
+    };
+    if weak { doubt.map(Verdict::Pending) } else { last }
 }
 
 /// Whether a claim says nothing but that the payer came back. It need not survive a crash: the gateway is asked without
@@ -433,15 +492,16 @@ fn is_askable(payment: &Payment, why: &Why, now: Timestamp) -> bool {
 /// the payer paid.
 fn asks_now(payment: &Payment, why: &Why, shared: bool, last: Option<Asked>, now: Timestamp) -> bool {
     let Why::Callback { claim, vouched } = why else { return !shared };
-    if *vouched && payment.state == PaymentState::Pending && last.is_some_and(|last| !last.by_payer) {
+    let (vouched, pending) = (*vouched, payment.state == PaymentState::Pending);
+    if vouched && pending && last.is_some_and(|last| !last.by_payer) {
         return true;
     }
-    let news = !payment.has_claim(claim);
+    let news = !payment.has_claim(&KeptClaim { claim: claim.clone(), vouched });
     if shared && !news {
         return false;
     }
-    let gap = match (payment.state == PaymentState::Pending, news, *vouched) {
-        (true, true, true) => Duration::ZERO,
+    let gap = match (pending, news, vouched) {
+        (_, true, true) => Duration::ZERO,
         (true, true, false) | (true, false, true) => CLAIM_MIN,
         (true, false, false) => REPEAT_MIN,
         (false, ..) => LATE_REPEAT_MIN,

@@ -111,6 +111,8 @@ impl Payments {
     ) -> Result<Created, CreateError> {
         let callback_key = callback_key::draw().ok_or(CreateError::Randomness)?;
         let now = self.clock.now();
+        // From the choice of the gateway to the stored payment.
+        let beginning = self.beginning.read().await;
         let gateway = match self.admitted(gateways, &request, now) {
             Ok(gateway) => gateway,
             Err(refused) if request.order.is_empty() && request.idempotency_key.is_none() => {
@@ -132,6 +134,7 @@ impl Payments {
             PaymentCreated::Created(payment) => payment,
             known => return answered(known, &request),
         };
+        drop(beginning);
         let callback_url = callback_key::add(&request.callback_url, &payment.callback_key);
         let new = NewPayment {
             local_id: payment.id.0,
@@ -275,7 +278,7 @@ fn draft(
         order: request.order.clone(),
         unique_order: request.unique_order,
         gateway: gateway.name().to_owned(),
-        plugin_digest: gateway.digest().to_owned(),
+        plugin: began_by(gateway),
         description: request.description.clone(),
         callback_url: request.callback_url.clone(),
         callback_key,
@@ -285,6 +288,12 @@ fn draft(
         check_at: now.plus(CREATE_LEASE),
         once: once(request, now),
     }
+}
+
+/// See [`Payment::plugin`].
+#[must_use]
+pub fn began_by(gateway: &dyn PaymentGateway) -> String {
+    format!("{}@{}", gateway.plugin(), gateway.digest())
 }
 
 /// A gateway's own text of a refusal, which the payment stores.

@@ -2,7 +2,7 @@
 //! reversals that each gateway refused.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,17 +90,28 @@ impl Flight {
 }
 
 /// Payments that this process began and has not asked about. Their records say that a question may have been heard,
-/// which spares the record of the first one; this says that none was. Another process, and one that restarted, goes by
-/// the record, which is the careful answer.
+/// which spares the record of the first one; this says that none was. A process that restarted goes by the record, which
+/// is the careful answer. So does each of several gateways over one store: any of them may have asked.
 #[derive(Default)]
-pub(super) struct Unasked(Mutex<HashSet<PaymentId>>);
+pub(super) struct Unasked {
+    payments: Mutex<HashSet<PaymentId>>,
+    shared: AtomicBool,
+}
 
 /// Payments in [`Unasked`]: a payment is asked about within a minute of its start. Past it the record counts.
 const UNASKED_MAX: usize = 500_000;
 
 impl Unasked {
+    /// Other gateways over the store may ask.
+    pub(super) fn share(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn begun(&self, id: PaymentId) {
-        let mut payments = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut payments = self.payments.lock().unwrap_or_else(PoisonError::into_inner);
         if payments.len() < UNASKED_MAX {
             payments.insert(id);
         }
@@ -108,7 +119,7 @@ impl Unasked {
 
     /// Called before the question, which may be dropped half way. True when no question was asked before.
     pub(super) fn asking(&self, id: PaymentId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+        self.payments.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::Timestamp;
 
 /// The configured gateways by name.
 pub trait PaymentGateways: Send + Sync {
-    /// The gateway of new payments.
+    /// The gateway of new payments. `None` once it was replaced by gateways that lack it.
     fn selected(&self) -> Option<Arc<dyn PaymentGateway>>;
     fn by_name(&self, name: &str) -> Option<Arc<dyn PaymentGateway>>;
     /// All gateways, the selected one first.

@@ -34,7 +34,7 @@ mod reversal;
 
 pub use callback::{CallbackCaller, CallbackError, Confirmed, View};
 pub use callback_key::{CALLBACK_KEY, page_key};
-pub use create::{CreateError, Created, PAYMENTS_PER_HOUR, PaymentRequest};
+pub use create::{CreateError, Created, PAYMENTS_PER_HOUR, PaymentRequest, began_by};
 pub use end::EndReason;
 pub use find::{RefundTotals, Totals};
 pub use reconcile::{RECONCILE_SECS, ROUND_MAX, ROUND_PARALLEL, ROUND_SILENT_MAX, Round};

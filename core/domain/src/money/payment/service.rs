@@ -7,6 +7,8 @@ use chelseru_store::{Payment, PaymentId, Store, StoreError};
 use super::flight::{Flights, Holds, Refused, Unasked};
 use super::lists::Lists;
 use super::scan::Scans;
+use tokio::sync::{RwLock, RwLockWriteGuard};
+
 use crate::Clock;
 use crate::ids::UserId;
 use crate::rate::{Board, Rates};
@@ -23,6 +25,8 @@ pub struct Payments {
     pub(super) scans: Scans,
     /// Payments begun by each user.
     pub(super) begun: Rates<UserId>,
+    /// Held while a payment is stored, against a change of the gateways meanwhile.
+    pub(super) beginning: RwLock<()>,
 }
 
 impl Payments {
@@ -30,12 +34,19 @@ impl Payments {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let (flights, holds, lists) = (Flights::default(), Holds::default(), Lists::default());
         let (refused, scans, begun) = (Refused::default(), Scans::default(), Rates::default());
-        let unasked = Unasked::default();
-        Payments { store, clock, flights, unasked, holds, lists, refused, scans, begun }
+        let (unasked, beginning) = (Unasked::default(), RwLock::default());
+        Payments { store, clock, flights, unasked, holds, lists, refused, scans, begun, beginning }
     }
 
-    /// Lets the other gateways hear what is counted here.
+    /// Waits until no payment is being stored, and lets none begin until the guard is dropped. Whoever removes a gateway
+    /// counts its open payments meanwhile: one that was chosen before would be stored unseen.
+    pub async fn pause_beginning(&self) -> RwLockWriteGuard<'_, ()> {
+        self.beginning.write().await
+    }
+
+    /// Lets the other gateways hear what is counted here. They share the store.
     pub fn share_counts(&self, board: &Arc<Board>) {
+        self.unasked.share();
         board.join("payments", &self.begun);
         board.join("scans", &self.scans.0);
     }

@@ -70,6 +70,26 @@ pub enum Question {
     Unheard,
 }
 
+/// A check without a clear answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedLater {
+    /// When to check again.
+    pub at: Timestamp,
+    pub question: Question,
+    /// A claim that is not stored yet.
+    pub claim: Option<KeptClaim>,
+    /// Claims whose question failed. They are tried last from now on.
+    pub failed: Vec<PaymentClaim>,
+}
+
+impl CheckedLater {
+    /// Only the time of the next check is new.
+    #[must_use]
+    pub fn at(at: Timestamp) -> CheckedLater {
+        CheckedLater { at, question: Question::MayBeHeard, claim: None, failed: Vec::new() }
+    }
+}
+
 /// How a browser reaches the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "bool", into = "bool")]
@@ -173,7 +193,8 @@ pub struct PaymentDraft {
     /// Refuse a payment of an order that is paid.
     pub unique_order: bool,
     pub gateway: String,
-    pub plugin_digest: String,
+    /// See [`Payment::plugin`].
+    pub plugin: String,
     pub description: String,
     pub callback_url: String,
     /// See [`Payment::callback_key`].
@@ -224,7 +245,8 @@ pub struct Payment {
     pub mode: PayMode,
     pub order: String,
     pub gateway: String,
-    pub plugin_digest: String,
+    /// The plugin that began it: `NAME@DIGEST`. Records of older versions have the digest alone, imported ones nothing.
+    pub plugin: String,
     pub description: String,
     pub callback_url: String,
     pub frontend_url: Option<String>,
@@ -278,10 +300,10 @@ impl Payment {
         self
     }
 
-    /// Returns true when the payment already stores this claim.
+    /// Returns true when the payment already stores this claim, with the payment's key if this one has it.
     #[must_use]
-    pub fn has_claim(&self, claim: &PaymentClaim) -> bool {
-        self.claims.iter().any(|kept| kept.claim == *claim)
+    pub fn has_claim(&self, claim: &KeptClaim) -> bool {
+        self.claims.iter().any(|kept| kept.claim == claim.claim && kept.vouched >= claim.vouched)
     }
 
     /// Stores a claim as the newest one. False when it changes nothing.
@@ -301,6 +323,13 @@ impl Payment {
         }
         self.claims.push(claim);
         true
+    }
+
+    /// Counts claims as the oldest ones: tried last, and the first to be dropped. Those with the payment's key keep
+    /// their place before all others.
+    pub(crate) fn put_behind(&mut self, failed: &[PaymentClaim]) {
+        // A stable sort.
+        self.claims.sort_by_key(|kept| !failed.contains(&kept.claim));
     }
 }
 
@@ -334,7 +363,8 @@ pub enum PaymentSettled {
     Now(Payment),
     /// Already paid, or unknown to its gateway. Nothing changed. As it is now.
     Was(Payment),
-    /// The receipt number belongs to another payment. Nothing was credited. A pending payment failed, unless a claim
+    /// The receipt number belongs to another payment of the gateway, or, when a claim had named it, of another entry with
+    /// the same plugin: entries can be renamed, and two of them may use one account. Nothing was credited. A pending payment failed, unless a claim
     /// had named the number: then the claim is dropped.
     ReceiptReused(Payment),
     /// The wallet cannot hold that much. Nothing changed.
@@ -490,11 +520,9 @@ impl Store {
     pub async fn payment_check_later(
         &self,
         id: PaymentId,
-        at: Timestamp,
-        question: Question,
-        claim: Option<KeptClaim>,
+        checked: CheckedLater,
     ) -> Result<PaymentStep, StoreError> {
-        on_engine!(self, payment_check_later(id, at, question, claim).await)
+        on_engine!(self, payment_check_later(id, checked).await)
     }
 
     /// # Errors

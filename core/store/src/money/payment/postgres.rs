@@ -20,8 +20,8 @@ use crate::money::outbox::postgres::emit;
 use crate::money::payment::postgres::row::{payment_columns, put};
 use crate::money::payment::rules::Claimed;
 use crate::money::payment::{
-    KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft, PaymentReceipt,
-    PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep, Question,
+    CheckedLater, KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft,
+    PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
 };
 use crate::{Due, PaymentId, StoreError, Timestamp, UserId};
 
@@ -49,6 +49,16 @@ const RECEIPT: &str =
 
 const RECEIPT_BACK: &str =
     "delete from payment_receipt where gateway = $1 and number = $2 and payment_id = $3";
+
+/// The two-part keys are apart from the one-part keys of the engine's own locks.
+const RECEIPT_LOCK: &str = "select pg_advisory_xact_lock(hashtext('receipt'), hashtext($1))";
+
+const BY_RECEIPT: &str = concat!(
+    "select ",
+    payment_columns!(),
+    " from payment join payment_receipt used on used.payment_id = payment.id
+      where used.number = $1 and used.gateway <> $2"
+);
 
 const BY_REFERENCE: &str = concat!(
     "select ",
@@ -244,16 +254,14 @@ impl Postgres {
     pub(crate) async fn payment_check_later(
         &self,
         id: PaymentId,
-        at: Timestamp,
-        question: Question,
-        claim: Option<KeptClaim>,
+        checked: CheckedLater,
     ) -> Result<PaymentStep, StoreError> {
         self.step(id, move |payment| {
             if !payment.state.is_open() && !payment.late_question {
                 return Stepped::Was;
             }
-            payment.unanswered(question, claim.clone());
-            payment.check_at = at;
+            payment.unanswered(&checked);
+            payment.check_at = checked.at;
             Stepped::Changed
         })
         .await
@@ -440,7 +448,14 @@ async fn settle(
         return Ok(PaymentSettled::Was(payment));
     }
     let (gateway, number) = (payment.gateway.clone(), Text(&receipt.number));
-    if !receipt.number.is_empty() && sql.run(RECEIPT, &[&Text(&gateway), &number, &int(id.0)]).await? == 0 {
+    let used = match receipt.number.is_empty() {
+        true => false,
+        false => {
+            (claim.is_some() && is_used_elsewhere(sql, &payment, &receipt.number).await?)
+                || sql.run(RECEIPT, &[&Text(&gateway), &number, &int(id.0)]).await? == 0
+        }
+    };
+    if used {
         if let Some(claim) = claim {
             payment.claims.retain(|kept| kept.claim != *claim);
             put(sql, &payment).await?;
@@ -463,6 +478,18 @@ async fn settle(
     payment.paid(receipt.clone(), now);
     try_join(put(sql, &payment), emit(sql, now, &EventBody::ended(&payment))).await?;
     Ok(PaymentSettled::Now(payment))
+}
+
+/// Whether a receipt's number belongs to a payment of the same provider at an entry of another name. Locks the number:
+/// two entries that settle by it at once would not see each other.
+async fn is_used_elsewhere(sql: &Sql, payment: &Payment, number: &str) -> Result<bool, StoreError> {
+    sql.run(RECEIPT_LOCK, &[&Text(number)]).await?;
+    for row in sql.rows(BY_RECEIPT, &[&Text(number), &Text(&payment.gateway)]).await? {
+        if row::read(&row)?.shares_receipts(payment) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Ends a payment whose row is locked.

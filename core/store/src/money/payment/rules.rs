@@ -3,7 +3,8 @@
 
 use crate::money::ledger::{Account, signed};
 use crate::money::payment::{
-    KeptClaim, PayMode, Payment, PaymentDraft, PaymentReceipt, PaymentStart, PaymentState, Question,
+    CheckedLater, KeptClaim, PayMode, Payment, PaymentDraft, PaymentReceipt, PaymentStart, PaymentState,
+    Question,
 };
 use crate::{PaymentId, Timestamp};
 
@@ -33,7 +34,7 @@ impl Payment {
             mode: draft.mode,
             order: draft.order,
             gateway: draft.gateway,
-            plugin_digest: draft.plugin_digest,
+            plugin: draft.plugin,
             description: draft.description,
             callback_url: draft.callback_url,
             frontend_url: draft.frontend_url,
@@ -91,13 +92,25 @@ impl Payment {
         }
     }
 
+    /// Whether one provider may have given both payments their receipts.
+    pub(crate) fn shares_receipts(&self, other: &Payment) -> bool {
+        let parts = |payment: &'_ Payment| {
+            let (name, digest) = payment.plugin.rsplit_once('@').unwrap_or(("", &payment.plugin));
+            (name.to_owned(), digest.to_owned())
+        };
+        let ((name, digest), (other_name, other_digest)) = (parts(self), parts(other));
+        let same = |one: &str, other: &str| !one.is_empty() && one == other;
+        self.gateway == other.gateway || same(&name, &other_name) || same(&digest, &other_digest)
+    }
+
     /// Counts a check without a clear answer; the caller sets the next one.
-    pub(crate) fn unanswered(&mut self, question: Question, claim: Option<KeptClaim>) {
+    pub(crate) fn unanswered(&mut self, checked: &CheckedLater) {
         self.attempts = self.attempts.saturating_add(1);
-        self.asked &= question == Question::MayBeHeard;
-        if let Some(claim) = claim {
-            self.keep_claim(claim);
+        self.asked &= checked.question == Question::MayBeHeard;
+        if let Some(claim) = &checked.claim {
+            self.keep_claim(claim.clone());
         }
+        self.put_behind(&checked.failed);
     }
 
     pub(crate) fn end(&mut self, state: PaymentState, reason: &str, now: Timestamp) {

@@ -1,6 +1,5 @@
 //! The operations of this folder, in sled statements.
 
-use crate::Question;
 use serde::Deserialize;
 
 use crate::engine::sled::keys::money as keys;
@@ -16,8 +15,8 @@ use crate::money::outbox::EventBody;
 use crate::money::outbox::sled::emit;
 use crate::money::payment::rules::Claimed;
 use crate::money::payment::{
-    Currency, KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated, PaymentDraft,
-    PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
+    CheckedLater, Currency, KeptClaim, PayMode, Payment, PaymentAsked, PaymentClaim, PaymentCreated,
+    PaymentDraft, PaymentReceipt, PaymentRefusal, PaymentSettled, PaymentStart, PaymentState, PaymentStep,
 };
 use crate::{Due, PaymentId, StoreError, Timestamp, UserId};
 
@@ -43,7 +42,7 @@ impl Record for Payment {
             mode: PayMode,
             order: String,
             gateway: String,
-            plugin_digest: String,
+            plugin: String,
             description: String,
             callback_url: String,
             frontend_url: Option<String>,
@@ -71,7 +70,7 @@ impl Record for Payment {
             mode: first.mode,
             order: first.order,
             gateway: first.gateway,
-            plugin_digest: first.plugin_digest,
+            plugin: first.plugin,
             description: first.description,
             callback_url: first.callback_url,
             frontend_url: first.frontend_url,
@@ -249,17 +248,15 @@ impl Sled {
     pub(crate) async fn payment_check_later(
         &self,
         id: PaymentId,
-        at: Timestamp,
-        question: Question,
-        claim: Option<KeptClaim>,
+        checked: CheckedLater,
     ) -> Result<PaymentStep, StoreError> {
         self.change(move |txn| {
             let Some(mut payment) = get(txn, id)? else { return Ok(PaymentStep::Missing) };
             if !payment.state.is_open() && !payment.late_question {
                 return Ok(PaymentStep::Was(payment));
             }
-            payment.unanswered(question, claim.clone());
-            reschedule(txn, &mut payment, at);
+            payment.unanswered(&checked);
+            reschedule(txn, &mut payment, checked.at);
             put(txn, &payment);
             Ok(PaymentStep::Done(payment))
         })
@@ -414,7 +411,11 @@ fn settle(
     }
     if !receipt.number.is_empty() {
         let key = keys::receipt(&payment.gateway, &receipt.number);
-        if txn.get(&key)?.is_some() {
+        let used = match claim {
+            Some(_) => is_used(txn, &payment, &receipt.number)?,
+            None => txn.get(&key)?.is_some(),
+        };
+        if used {
             if let Some(claim) = claim {
                 payment.claims.retain(|kept| kept.claim != claim);
                 put(txn, &payment);
@@ -443,6 +444,24 @@ fn settle(
     payment.paid(receipt, now);
     ended(txn, &payment, before, now)?;
     Ok(PaymentSettled::Now(payment))
+}
+
+/// Whether a receipt's number belongs to a payment of the same provider, whatever its entry was called then.
+fn is_used(txn: &Txn, payment: &Payment, number: &str) -> Result<bool, StoreError> {
+    let mut last = b"$y".to_vec();
+    // One look-up for each entry that ever had a receipt.
+    while let Some(key) = txn.last_key_of(b"$x", &last)? {
+        let gateway = key[2..].split(|byte| *byte == 0).next().unwrap_or_default();
+        last = [b"$x", gateway].concat();
+        let gateway = String::from_utf8_lossy(gateway);
+        if let Some(bytes) = txn.get(&keys::receipt(&gateway, number))? {
+            let of = get(txn, PaymentId(decode_u64("receipt", &bytes)?))?;
+            if gateway == payment.gateway || of.is_none_or(|of| of.shares_receipts(payment)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Ends a payment.

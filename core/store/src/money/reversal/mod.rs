@@ -88,6 +88,16 @@ impl Reversal {
         }
     }
 
+    /// Whether the result of a question changes anything. A gateway that carried it out has the last word: of two
+    /// questions at once, or of one that was repeated after a lost answer, the other may be refused.
+    pub(crate) fn takes(&self, step: &ReversalStep) -> bool {
+        match self.state {
+            ReversalState::Open => true,
+            ReversalState::Refused(_) => *step == ReversalStep::Done,
+            ReversalState::Done => false,
+        }
+    }
+
     /// Counts a question about an open reversal and what came of it.
     pub(crate) fn stepped(&mut self, step: ReversalStep, now: Timestamp) {
         self.asked += 1;
@@ -153,7 +163,8 @@ impl Store {
         on_engine!(self, read reversals_undecided(limit))
     }
 
-    /// Stores the result of a question and returns the reversal. An ended one stays unchanged.
+    /// Stores the result of a question and returns the reversal. An ended one stays unchanged, but one that was refused,
+    /// and not decided, is done when the gateway says so.
     ///
     /// # Errors
     ///

@@ -135,7 +135,7 @@ async fn stepped(
 ) -> Result<Option<Reversal>, StoreError> {
     let payment = payment::get_locked(sql, id).await?;
     let Some(mut reversal) = get(sql, id).await? else { return Ok(None) };
-    if reversal.state != ReversalState::Open {
+    if !reversal.takes(step) {
         return Ok(Some(reversal));
     }
     reversal.stepped(step.clone(), now);

@@ -64,7 +64,7 @@ impl Sled {
             let Some(mut reversal) = txn.get_record::<Reversal>(&keys::reversal(payment))? else {
                 return Ok(None);
             };
-            if reversal.state != ReversalState::Open {
+            if !reversal.takes(&step) {
                 return Ok(Some(reversal));
             }
             reversal.stepped(step, now);
@@ -74,7 +74,10 @@ impl Sled {
             if let Some(payment) = payment::get(txn, payment)? {
                 match &reversal.state {
                     ReversalState::Open => {}
-                    ReversalState::Done => refund::reversal_moved(txn, &payment, RefundState::Done)?,
+                    ReversalState::Done => {
+                        txn.delete(keys::reversal_refused(payment.id));
+                        refund::reversal_moved(txn, &payment, RefundState::Done)?;
+                    }
                     ReversalState::Refused(code) => {
                         txn.put(keys::reversal_refused(payment.id), sled::IVec::default());
                         refund::reversal_moved(txn, &payment, RefundState::Refused)?;

@@ -11,12 +11,12 @@ use chelseru_store::chat::{
     Thumbnail, WordBlock,
 };
 use chelseru_store::{
-    ApiKeyDraft, Attempt, AuditDraft, AuditLog, ConsoleDraft, ConsoleProof, CorrectionDraft, CreditFacts,
-    ErasureBegun, ErasureDraft, ErasureProof, Guard, GuardRules, ImportedUser, KeptClaim, LegacyDraft,
-    NoteKind, OperatorChange, OperatorRole, Payment, PaymentClaim, PaymentCreated, PaymentId, PaymentReceipt,
-    PaymentRefusal, PaymentState, Question, RefreshDraft, ResetToken, ReversalStep, SecondFactor, SessionId,
-    SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsIdempotency, SmsOwner, SmsQuota, SmsTried,
-    SpendDraft, UserChange, UserDraft, UserId,
+    ApiKeyDraft, Attempt, AuditDraft, AuditLog, CheckedLater, ConsoleDraft, ConsoleProof, CorrectionDraft,
+    CreditFacts, ErasureBegun, ErasureDraft, ErasureProof, Guard, GuardRules, ImportedUser, KeptClaim,
+    LegacyDraft, NoteKind, OperatorChange, OperatorRole, Payment, PaymentClaim, PaymentCreated, PaymentId,
+    PaymentReceipt, PaymentRefusal, PaymentState, RefreshDraft, ResetToken, ReversalStep, SecondFactor,
+    SessionId, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsIdempotency, SmsOwner, SmsQuota,
+    SmsTried, SpendDraft, UserChange, UserDraft, UserId,
 };
 
 use super::super::chat::{answered, pair};
@@ -357,8 +357,7 @@ async fn payments(store: &TestStore) {
         };
         match text {
             "asked" => {
-                let question = Question::MayBeHeard;
-                store.payment_check_later(made.id, secs(90), question, None).await.unwrap();
+                store.payment_check_later(made.id, CheckedLater::at(secs(90))).await.unwrap();
             }
             "refused" => {
                 let end = PaymentState::Failed;

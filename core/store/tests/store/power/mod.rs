@@ -96,7 +96,7 @@ async fn pay(store: &Store, user: UserId, name: &str) -> PaymentId {
         order: String::new(),
         unique_order: true,
         gateway: "bank".into(),
-        plugin_digest: String::new(),
+        plugin: String::new(),
         description: String::new(),
         callback_url: String::new(),
         callback_key: String::new(),
