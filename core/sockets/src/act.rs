@@ -104,6 +104,9 @@ fn begin_watching(
     let (sockets, peer) = (place.sockets.clone(), place.peer.clone());
     Some(Box::pin(async move {
         for (room, since) in rooms {
+            if peer.is_gone() || peer.is_closing() {
+                return;
+            }
             let about = About { room: Some(room), ..about.clone() };
             if let Err(error) = subscribe(&sockets, &peer, &who, room, since, &about).await {
                 refuse(&peer, &error, &about);

@@ -40,6 +40,9 @@ mod relay;
 mod close;
 mod tick;
 
+#[cfg(test)]
+mod trial;
+
 pub use away::Notes;
 pub use close::Close;
 pub use frames::{TYPES, file_facts};

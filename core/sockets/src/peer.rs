@@ -221,6 +221,11 @@ impl Peer {
         self.queue().close.is_some()
     }
 
+    /// Whether the socket has left its hub.
+    pub(super) fn is_gone(&self) -> bool {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).gone
+    }
+
     /// How long a closing client may take to answer; `None` while the socket is open.
     pub(super) fn close_wait_ms(&self) -> Option<u64> {
         let close = self.queue().close?;

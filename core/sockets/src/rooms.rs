@@ -279,15 +279,23 @@ impl Rooms {
         }
     }
 
-    /// Runs a closure over a room, which is created if necessary.
+    /// Runs a closure over a room, which is created if necessary, and dropped if it is empty afterwards.
     pub(crate) fn in_room<T>(&self, room: RoomId, run: impl FnOnce(&mut Watch) -> T) -> T {
         loop {
             let found = self.rooms.read().unwrap_or_else(PoisonError::into_inner).get(&room).cloned();
             let found = found.unwrap_or_else(|| self.make(room));
-            let mut watch = lock(&found.watch);
-            if !watch.gone {
-                return run(&mut watch);
+            let (result, empty) = {
+                let mut watch = lock(&found.watch);
+                if watch.gone {
+                    continue;
+                }
+                (run(&mut watch), watch.is_empty())
+            };
+            // A socket that has left is not added, and its room must not stay for it.
+            if empty {
+                self.drop_empty(room);
             }
+            return result;
         }
     }
 
@@ -312,5 +320,35 @@ impl Rooms {
                 link.leave(room);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::hub_with;
+
+    const ROOM: RoomId = RoomId(7);
+
+    #[test]
+    fn a_socket_that_has_left_leaves_no_room_behind() {
+        let (hub, peer) = hub_with(1);
+        hub.leave(&peer);
+        assert!(!hub.rooms.watch(ROOM, &peer, UserId(1)));
+        assert!(!hub.rooms.has(ROOM), "watched");
+        hub.rooms.follow(ROOM, &peer, UserId(1));
+        assert!(!hub.rooms.has(ROOM), "followed");
+    }
+
+    #[test]
+    fn a_room_lasts_as_long_as_its_last_watcher_or_follower() {
+        let (hub, peer) = hub_with(1);
+        assert!(hub.rooms.watch(ROOM, &peer, UserId(1)));
+        assert!(!hub.rooms.watch(ROOM, &peer, UserId(1)), "once");
+        hub.rooms.follow(ROOM, &peer, UserId(1));
+        hub.rooms.unwatch(ROOM, &peer);
+        assert!(hub.rooms.has(ROOM));
+        hub.leave(&peer);
+        assert!(!hub.rooms.has(ROOM));
     }
 }

@@ -1,0 +1,37 @@
+//! Hubs and sockets for tests: without a connection, and without the store.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use chelseru_config::Chat;
+use chelseru_domain::chat::Face;
+use chelseru_domain::clock::Timestamp;
+use chelseru_domain::ids::{SessionId, UserId};
+
+use crate::hub::Hub;
+use crate::open::{Form, Opened, Until, Who};
+use crate::peer::Peer;
+
+pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// When the tokens of these tests expire.
+pub(crate) const EXPIRES: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+/// A socket of all rooms, with all frames.
+pub(crate) const ALL: Opened =
+    Opened { room: None, form: Form::Extended, since: None, until: Until::TokenExpires, language: None };
+
+/// A hub with one socket of all rooms of a user.
+pub(crate) fn hub_with(user: u64) -> (Hub, Arc<Peer>) {
+    let hub = Hub::new();
+    let peer = hub.enter(ALL, &Chat::default(), Some((who(user), EXPIRES)), HERE).expect("the first socket");
+    (hub, peer)
+}
+
+pub(crate) fn who(user: u64) -> Who {
+    Who {
+        user: UserId(user),
+        session: SessionId(user),
+        face: Face { name: format!("user{user}").into(), avatar: None },
+    }
+}
