@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use chelseru_domain::chat::RoomRequest;
 use chelseru_domain::ids::UserId;
 use chelseru_tests::process::Served;
 use chelseru_tests::socket::{Event, Socket, frame};
@@ -140,6 +141,46 @@ async fn a_stopped_reader_is_closed_hinders_nobody_and_loses_nothing() {
     }
     let members = chat.gateway.app.chat.room(room, UserId(2)).await.expect("a member");
     assert_eq!(members.last_seq, posted);
+}
+
+/// A member who does not read stops the gap half-way, is kicked, and subscribes again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kicked_member_gets_nothing_more_of_a_gap() {
+    // 32 MB are more than a connection holds.
+    const MESSAGES: u64 = 1000;
+    let chat = Chat::start("[chat]\ntext_chars_max = 32000\nresume_max = 100000\n", 2).await;
+    let room = chat.group(1, [2]).await;
+    let text = "x".repeat(32_000);
+    for _ in 0..MESSAGES / 50 {
+        futures_util::future::join_all((0..50).map(|_| chat.post(room, 1, &text))).await;
+    }
+    let (mut socket, _) = chat.open_all(2).await;
+    let subscribe = json!({"type": "subscribe", "room": room.0, "since": 0});
+    socket.send(&subscribe).await;
+    socket.json_of("subscribed").await;
+    chat.change(room, 1, RoomRequest::Remove(UserId(2))).await;
+    chat.post(room, 1, "after the kick").await;
+    socket.send(&subscribe).await;
+    let (mut seen, mut codes) = (0, Vec::new());
+    loop {
+        let frame = socket.json().await;
+        match frame["type"].as_str().expect("a type") {
+            "chat_message" => {
+                assert_eq!(codes, Vec::<Value>::new(), "a message after the end");
+                seen += 1;
+            }
+            "unsubscribed" | "error" => {
+                codes.push(frame["code"].clone());
+                if codes.len() == 2 {
+                    socket.send(&json!({"type": "ping"})).await;
+                }
+            }
+            "pong" => break,
+            _ => {}
+        }
+    }
+    assert!(seen < MESSAGES, "{seen}");
+    assert_eq!(codes, [json!("kicked"), json!("room_missing")]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

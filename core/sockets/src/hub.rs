@@ -177,7 +177,7 @@ impl Hub {
             (std::mem::take(&mut rooms.watched), std::mem::take(&mut rooms.followed))
         };
         for room in watched {
-            self.rooms.remove_watcher(room, peer);
+            self.rooms.unwatch(room, peer);
         }
         for room in followed {
             self.rooms.unfollow(room, peer);

@@ -61,15 +61,32 @@ pub(crate) struct Peer {
     hidden_from: Mutex<Option<Arc<[UserId]>>>,
 }
 
+/// Names one subscription of a socket. A later one, of the same room too, has a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Ticket(u64);
+
 /// A watcher that reads what it missed before it becomes live.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CatchUp {
     pub room: RoomId,
+    /// Of the watcher for which it reads. Once that one has ended, nothing more is read.
+    pub ticket: Ticket,
     /// The number that was read so far.
     pub seq: u64,
     pub revision: u64,
     /// The newest number and revision to read, as far as known.
     pub heads: (u64, u64),
+}
+
+impl CatchUp {
+    /// Adds this one, unless a newer subscription of its room has one. A room has one at most.
+    pub(super) fn join(self, others: &mut Vec<CatchUp>) {
+        match others.iter_mut().find(|other| other.room == self.room) {
+            Some(other) if other.ticket < self.ticket => *other = self,
+            Some(_) => {}
+            None => others.push(self),
+        }
+    }
 }
 
 /// Work for the socket's task.
@@ -101,6 +118,15 @@ pub(super) struct Joined {
     pub followed: Vec<RoomId>,
     /// The peer has left; nothing may be added.
     pub gone: bool,
+    /// Of the newest subscription.
+    ticket: Ticket,
+}
+
+impl Joined {
+    pub(super) fn next_ticket(&mut self) -> Ticket {
+        self.ticket.0 += 1;
+        self.ticket
+    }
 }
 
 impl Peer {
@@ -238,7 +264,7 @@ impl Peer {
     }
 
     pub(super) fn push_catch_up(&self, catch_up: CatchUp) {
-        self.queue().catch_ups.push(catch_up);
+        catch_up.join(&mut self.queue().catch_ups);
         self.signal();
     }
 

@@ -24,7 +24,7 @@ use crate::codec::{self, Opcode};
 use crate::frames;
 use crate::link::Link;
 use crate::open::Form;
-use crate::peer::{CatchUp, Peer};
+use crate::peer::{CatchUp, Peer, Ticket};
 use crate::watch::{State, Step, Watch, Watcher, lock};
 
 /// Messages, and edits, that a watcher may lack when it joins.
@@ -74,39 +74,34 @@ impl Rooms {
         Ok(())
     }
 
-    /// Adds a watcher whose right is not checked yet. False when it watches already, or has left.
-    pub(crate) fn watch(&self, room: RoomId, peer: &Arc<Peer>, user: UserId) -> bool {
+    /// Adds a watcher whose right is not checked yet. `None` when it watches already, or has left.
+    pub(crate) fn watch(&self, room: RoomId, peer: &Arc<Peer>, user: UserId) -> Option<Ticket> {
         self.in_room(room, |watch| {
             let mut rooms = lock(&peer.rooms);
             if rooms.gone || rooms.watched.contains(&room) {
-                return false;
+                return None;
             }
             rooms.watched.push(room);
-            watch.watchers.push(Watcher::new(peer, user));
-            true
+            let ticket = rooms.next_ticket();
+            watch.watchers.push(Watcher::new(peer, user, ticket));
+            Some(ticket)
         })
     }
 
-    /// Removes a watcher. False when there is none.
-    pub(crate) fn unwatch(&self, room: RoomId, peer: &Arc<Peer>) -> bool {
-        let watched = {
-            let mut rooms = lock(&peer.rooms);
-            let before = rooms.watched.len();
-            rooms.watched.retain(|other| *other != room);
-            rooms.watched.len() < before
-        };
-        if watched {
-            self.remove_watcher(room, peer);
-        }
-        watched
+    /// Removes a watcher whose right was refused.
+    pub(crate) fn refuse(&self, room: RoomId, peer: &Peer, ticket: Ticket) {
+        self.with_room(room, |watch| {
+            // After an end and another subscription, the socket's watcher is another one.
+            if watch.watcher(peer, ticket).is_some() {
+                watch.take(room, peer);
+            }
+        });
     }
 
-    pub(crate) fn remove_watcher(&self, room: RoomId, peer: &Arc<Peer>) {
+    /// Removes a watcher.
+    pub(crate) fn unwatch(&self, room: RoomId, peer: &Peer) {
         self.with_room(room, |watch| {
-            let Some(at) = watch.watchers.iter().position(|watcher| watcher.peer.id == peer.id) else {
-                return;
-            };
-            let watcher = watch.watchers.swap_remove(at);
+            let Some(watcher) = watch.take(room, peer) else { return };
             for follower in watch.followers.iter_mut().filter(|follower| follower.peer.id == peer.id) {
                 follower.watching = false;
             }
@@ -116,17 +111,17 @@ impl Rooms {
 
     /// Makes a watcher live that has read everything, lets one join that lacks `step_max` or less.
     pub(super) fn join(&self, catch_up: &CatchUp, peer: &Peer, resume_max: u64) -> Step {
-        let CatchUp { room, seq, revision, .. } = *catch_up;
+        let CatchUp { room, ticket, seq, revision, .. } = *catch_up;
         let step_max = LAST_STEP_MAX.min(resume_max);
         let step = self.with_room(room, |watch| {
             let (newest, newest_revision) = (watch.published.0.max(seq), watch.published.1.max(revision));
-            let Some(watcher) = watch.watcher(peer) else { return Step::Gone };
+            let Some(watcher) = watch.reader(peer, ticket) else { return Step::Gone };
             if newest - seq > step_max || newest_revision - revision > step_max {
                 return Step::Behind((newest, newest_revision));
             }
             watcher.state = State::Joining(newest, newest_revision);
             if (newest, newest_revision) == (seq, revision) {
-                return watch.go_live(peer);
+                return watch.go_live(peer, ticket);
             }
             Step::Joining((newest, newest_revision))
         });
@@ -134,8 +129,15 @@ impl Rooms {
     }
 
     /// Makes a watcher live that has read what it lacked when it joined.
-    pub(super) fn go_live(&self, room: RoomId, peer: &Peer) -> Step {
-        self.with_room(room, |watch| watch.go_live(peer)).unwrap_or(Step::Gone)
+    pub(super) fn go_live(&self, catch_up: &CatchUp, peer: &Peer) -> Step {
+        let CatchUp { room, ticket, .. } = *catch_up;
+        self.with_room(room, |watch| watch.go_live(peer, ticket)).unwrap_or(Step::Gone)
+    }
+
+    /// Whether the watcher of a catch-up is there, may watch, and is not live yet.
+    pub(super) fn reads(&self, catch_up: &CatchUp, peer: &Peer) -> bool {
+        let CatchUp { room, ticket, .. } = *catch_up;
+        self.with_room(room, |watch| watch.reader(peer, ticket).is_some()).unwrap_or(false)
     }
 
     /// Removes a follower.
@@ -155,18 +157,19 @@ impl Rooms {
         &self,
         room: RoomId,
         peer: &Arc<Peer>,
+        ticket: Ticket,
         first: impl FnOnce(&[UserId], bool) -> Option<Bytes>,
     ) -> bool {
         let admitted = self.with_room(room, |watch| {
-            let at = watch.watchers.iter().position(|watcher| watcher.peer.id == peer.id)?;
-            watch.watchers[at].state = State::Reading;
-            let user = watch.watchers[at].user;
+            let watcher = watch.watcher(peer, ticket)?;
+            watcher.state = State::Reading;
+            let user = watcher.user;
             let mut online = watch.online(Some(user));
             online.truncate(peer.limits.presence_sockets_max);
             if let Some(frame) = first(&online, watch.presence_paused) {
                 peer.push(frame, 1);
             }
-            let of = Watcher { state: State::Reading, ..Watcher::new(peer, user) };
+            let of = Watcher { state: State::Reading, ..Watcher::new(peer, user, ticket) };
             watch.presence(room, &of, true);
             Some(())
         });
@@ -324,31 +327,4 @@ impl Rooms {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::trial::hub_with;
-
-    const ROOM: RoomId = RoomId(7);
-
-    #[test]
-    fn a_socket_that_has_left_leaves_no_room_behind() {
-        let (hub, peer) = hub_with(1);
-        hub.leave(&peer);
-        assert!(!hub.rooms.watch(ROOM, &peer, UserId(1)));
-        assert!(!hub.rooms.has(ROOM), "watched");
-        hub.rooms.follow(ROOM, &peer, UserId(1));
-        assert!(!hub.rooms.has(ROOM), "followed");
-    }
-
-    #[test]
-    fn a_room_lasts_as_long_as_its_last_watcher_or_follower() {
-        let (hub, peer) = hub_with(1);
-        assert!(hub.rooms.watch(ROOM, &peer, UserId(1)));
-        assert!(!hub.rooms.watch(ROOM, &peer, UserId(1)), "once");
-        hub.rooms.follow(ROOM, &peer, UserId(1));
-        hub.rooms.unwatch(ROOM, &peer);
-        assert!(hub.rooms.has(ROOM));
-        hub.leave(&peer);
-        assert!(!hub.rooms.has(ROOM));
-    }
-}
+mod tests;

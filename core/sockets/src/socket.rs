@@ -179,7 +179,7 @@ impl Socket {
         let unread_due = self.peer().unread_due(now_ms);
         let queue = self.peer().take_queue(unread_due);
         let any = !queue.chunks.is_empty() || !queue.catch_ups.is_empty() || !queue.unread.is_empty();
-        self.catch_ups.extend(queue.catch_ups);
+        queue.catch_ups.iter().for_each(|catch_up| catch_up.join(&mut self.catch_ups));
         if queue.close == Some(Close::SLOW) {
             // A half-written frame must be finished; the rest comes again after the resume.
             self.writing.truncate(usize::from(self.written > 0));
@@ -281,7 +281,7 @@ impl Socket {
         let Some(&catch_up) = self.catch_ups.first() else { return false };
         let hub = Arc::clone(&self.place.sockets.hub);
         let resume_max = self.place.sockets.chat.rules().resume_max;
-        let CatchUp { room, seq, revision, heads } = catch_up;
+        let CatchUp { seq, revision, heads, .. } = catch_up;
         let step = if seq < heads.0 || revision < heads.1 {
             let page = PAGE.min(resume_max);
             let to = match seq < heads.0 {
@@ -295,7 +295,7 @@ impl Socket {
         } else {
             match hub.rooms.join(&catch_up, self.peer(), resume_max) {
                 Step::Joining(to) if self.read_gap(catch_up, to).await => {
-                    hub.rooms.go_live(room, self.peer())
+                    hub.rooms.go_live(&catch_up, self.peer())
                 }
                 Step::Joining(_) => Step::Gone,
                 step => step,
@@ -309,10 +309,16 @@ impl Socket {
         true
     }
 
-    /// Reads what a watcher missed up to a number and a revision; false when it cannot be read and the socket closes.
+    /// Reads what a watcher missed up to a number and a revision. False when it has ended, perhaps because its user was
+    /// removed from the room, or when nothing can be read and the socket closes.
     async fn read_gap(&mut self, catch_up: CatchUp, to: (u64, u64)) -> bool {
         let CatchUp { room, seq, revision, .. } = catch_up;
+        if !self.hub().rooms.reads(&catch_up, self.peer()) {
+            return false;
+        }
         match self.place.sockets.chat.gap(room, (seq, revision), to).await {
+            // It may have ended while the store was read.
+            Ok(_) if !self.hub().rooms.reads(&catch_up, self.peer()) => false,
             Ok(gap) => {
                 if let Some(catch_up) = self.catch_ups.first_mut() {
                     (catch_up.seq, catch_up.revision) = to;

@@ -92,10 +92,10 @@ pub(crate) async fn subscribe(
     since: Option<Since>,
     about: &About,
 ) -> Result<(), ChatError> {
-    if !sockets.hub.rooms.watch(room, peer, who.user) {
+    let Some(ticket) = sockets.hub.rooms.watch(room, peer, who.user) else {
         peer.refuse("subscribed_already", "This socket already watches the room.", about);
         return Ok(());
-    }
+    };
     let heads = async {
         sockets.hub.rooms.attend(&[room]).await?;
         heads(sockets, who, room).await
@@ -108,7 +108,7 @@ pub(crate) async fn subscribe(
             let whole = |from: u64, head: u64| head.checked_sub(from).is_some_and(|gap| gap <= max);
             let reset = !(whole(from.0, heads.0) && whole(from.1, heads.1));
             let extended = peer.opened.form == Form::Extended;
-            let admitted = sockets.hub.rooms.admit(room, peer, |online, paused| {
+            let admitted = sockets.hub.rooms.admit(room, peer, ticket, |online, paused| {
                 let online: Vec<u64> = online.iter().map(|user| user.0).collect();
                 let told = json!({
                     "type": "subscribed",
@@ -128,11 +128,11 @@ pub(crate) async fn subscribe(
                 peer.push(frames::frame(&told), 1);
             }
             let (seq, revision) = if reset { heads } else { from };
-            peer.push_catch_up(CatchUp { room, seq, revision, heads });
+            peer.push_catch_up(CatchUp { room, ticket, seq, revision, heads });
             Ok(())
         }
         Err(error) => {
-            sockets.hub.rooms.unwatch(room, peer);
+            sockets.hub.rooms.refuse(room, peer, ticket);
             Err(error)
         }
     }
@@ -144,5 +144,11 @@ async fn heads(sockets: &Sockets, who: &Who, room: RoomId) -> Result<(u64, u64),
     if facts.room.status == RoomStatus::Closed {
         return Err(Denied::RoomClosed.into());
     }
-    sockets.chat.heads(room).await
+    let heads = sockets.chat.heads(room).await?;
+    if sockets.chat.is_shared() {
+        // Another gateway may have removed the user since then, and messages up to these numbers came later. Here, the
+        // removal is shown before its caller is answered, and ends the watcher.
+        sockets.chat.check(room, who.user, Action::Attend).await?;
+    }
+    Ok(heads)
 }

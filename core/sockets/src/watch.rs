@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::close::Close;
 use crate::frames::{self, put_edit, put_message};
 use crate::open::Form;
-use crate::peer::Peer;
+use crate::peer::{Peer, Ticket};
 
 #[derive(Default)]
 pub(super) struct Watch {
@@ -35,6 +35,8 @@ pub(super) struct Watch {
 pub(super) struct Watcher {
     pub(super) peer: Arc<Peer>,
     pub(super) user: UserId,
+    /// Of this subscription: another one of the same socket has its own right to watch.
+    pub(super) ticket: Ticket,
     pub(super) state: State,
     /// What was published while it joins.
     pub(super) held: Held,
@@ -79,8 +81,8 @@ pub(super) enum Step {
 }
 
 impl Watcher {
-    pub(super) fn new(peer: &Arc<Peer>, user: UserId) -> Watcher {
-        Watcher { peer: Arc::clone(peer), user, state: State::Asking, held: Held::default() }
+    pub(super) fn new(peer: &Arc<Peer>, user: UserId, ticket: Ticket) -> Watcher {
+        Watcher { peer: Arc::clone(peer), user, ticket, state: State::Asking, held: Held::default() }
     }
 
     /// Sends frames, or holds them while the watcher joins. One that cannot hold more reads from the store again.
@@ -122,15 +124,28 @@ impl Watch {
         users
     }
 
-    /// The watcher of a socket.
-    pub(super) fn watcher(&mut self, peer: &Peer) -> Option<&mut Watcher> {
-        self.watchers.iter_mut().find(|watcher| watcher.peer.id == peer.id)
+    /// The watcher of a socket's subscription.
+    pub(super) fn watcher(&mut self, peer: &Peer, ticket: Ticket) -> Option<&mut Watcher> {
+        self.watchers.iter_mut().find(|watcher| watcher.peer.id == peer.id && watcher.ticket == ticket)
+    }
+
+    /// The same while it reads the store: its right was checked, and it is not live yet.
+    pub(super) fn reader(&mut self, peer: &Peer, ticket: Ticket) -> Option<&mut Watcher> {
+        let reads = |watcher: &&mut Watcher| matches!(watcher.state, State::Reading | State::Joining(..));
+        self.watcher(peer, ticket).filter(reads)
+    }
+
+    /// Removes a socket's watcher, and the room from what the socket watches.
+    pub(super) fn take(&mut self, room: RoomId, peer: &Peer) -> Option<Watcher> {
+        let at = self.watchers.iter().position(|watcher| watcher.peer.id == peer.id)?;
+        lock(&peer.rooms).watched.retain(|other| *other != room);
+        Some(self.watchers.swap_remove(at))
     }
 
     /// Makes a watcher live that joined, unless it could not hold what was published meanwhile.
-    pub(super) fn go_live(&mut self, peer: &Peer) -> Step {
+    pub(super) fn go_live(&mut self, peer: &Peer, ticket: Ticket) -> Step {
         let published = self.published;
-        let Some(watcher) = self.watcher(peer) else { return Step::Gone };
+        let Some(watcher) = self.watcher(peer, ticket) else { return Step::Gone };
         match watcher.state {
             State::Joining(seq, revision) => {
                 watcher.release();
