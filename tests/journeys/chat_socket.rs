@@ -175,6 +175,54 @@ async fn a_token_comes_by_header_subprotocol_query_or_first_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_wait_for_the_first_token_and_a_second_one_changes_no_holder() {
+    let chat = Chat::start("", 2).await;
+    let at = chat.gateway.at("/ws/");
+    let auth = |user: u64| json!({"type": "auth", "token": chat.tokens[&user], "ref": user}).to_string();
+    let frames = [auth(1), auth(2), json!({"type": "ping", "ref": 3}).to_string()];
+    for together in [true, false] {
+        let mut socket = Socket::open(&at, &[("Sec-WebSocket-Protocol", "chelseru")]).await.expect("open");
+        let frames = frames.each_ref().map(|text| frame(0x81, text.as_bytes()));
+        match together {
+            true => socket.send_bytes(&frames.concat()).await,
+            false => {
+                for bytes in &frames {
+                    socket.send_bytes(bytes).await;
+                }
+            }
+        }
+        let answer = socket.json().await;
+        assert_eq!((&answer["type"], &answer["ref"]), (&json!("authenticated"), &json!(1)));
+        assert_eq!(socket.json_of("hello").await["user"]["id"], 1);
+        let mut answers = [socket.json().await, socket.json().await];
+        answers.sort_by_key(|answer| answer["ref"].as_u64());
+        let [refused, pong] = answers;
+        assert_eq!((&refused["code"], &refused["ref"]), (&json!("token_not_valid"), &json!(2)));
+        assert_eq!((&pong["type"], &pong["ref"]), (&json!("pong"), &json!(3)));
+        assert!(!chat.gateway.app.hub.has(UserId(2)));
+    }
+}
+
+/// More often than a user may have sockets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_leave_while_their_token_is_checked_do_not_count() {
+    let chat = Chat::start("", 1).await;
+    let auth = json!({"type": "auth", "token": chat.tokens[&1]});
+    for _ in 0..30 {
+        let at = chat.gateway.at("/ws/");
+        let mut socket = Socket::open(&at, &[("Sec-WebSocket-Protocol", "chelseru")]).await.expect("open");
+        socket.send(&auth).await;
+        drop(socket);
+    }
+    let hub = &chat.gateway.app.hub;
+    while hub.sockets() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!hub.has(UserId(1)), "away");
+    chat.open_all(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_renewed_in_place_and_ended_sessions_close() {
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
     let chat = Chat::start_at("", 2, clock.clone()).await;

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::close::Close;
 use crate::coalesce::{Kind, State};
 use crate::frames::{self, About, instant};
+use crate::hub::NotIdentified;
 use crate::open::{Form, Since, Who};
 use crate::peer::Peer;
 use crate::place::{Place, Sockets};
@@ -285,7 +286,9 @@ impl Sockets {
     }
 }
 
+/// Later frames of the socket wait for it: a later token must be one of the same user, other requests need a holder.
 async fn first_token(sockets: Arc<Sockets>, peer: Arc<Peer>, token: String, about: About) {
+    let _hold = peer.hold();
     let (who, expires_at) = match sockets.holder(&token).await {
         Ok(holder) => holder,
         Err(error) => {
@@ -293,8 +296,11 @@ async fn first_token(sockets: Arc<Sockets>, peer: Arc<Peer>, token: String, abou
             return peer.close(Close::UNAUTHORIZED);
         }
     };
-    if sockets.hub.identify(&peer, who.clone(), expires_at).is_err() {
-        return peer.close(Close::TOO_MANY);
+    match sockets.hub.identify(&peer, who.clone(), expires_at) {
+        Ok(()) => {}
+        Err(NotIdentified::TooMany) => return peer.close(Close::TOO_MANY),
+        // Its first token was accepted already, or its client is gone.
+        Err(NotIdentified::Known | NotIdentified::Gone) => return,
     }
     peer.push(frames::frame(&authenticated(&about, expires_at)), 1);
     if let Err(error) = start(&sockets, &peer, &who).await {

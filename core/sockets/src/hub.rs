@@ -52,6 +52,17 @@ pub enum NoPlace {
     User,
 }
 
+/// Why a socket gets no holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotIdentified {
+    /// The user has too many sockets.
+    TooMany,
+    /// The socket has a holder.
+    Known,
+    /// The socket has left.
+    Gone,
+}
+
 impl Hub {
     pub fn new() -> Hub {
         Hub::linked(None)
@@ -123,13 +134,12 @@ impl Hub {
             }
             peers.insert(id, Arc::clone(&peer));
         }
-        if let Some((who, expires_at)) = who {
-            let user = who.user;
-            peer.set_who(who, expires_at);
-            if let Err(full) = self.add_to_user(&peer, user) {
-                self.leave(&peer);
-                return Err(full);
-            }
+        if let Some((who, expires_at)) = who
+            && self.identify(&peer, who, expires_at).is_err()
+        {
+            // The peer is new, so only the user's limit can refuse it.
+            self.leave(&peer);
+            return Err(NoPlace::User);
         }
         if self.stopping.load(Ordering::Acquire) {
             peer.close(Close::GOING_AWAY);
@@ -137,45 +147,51 @@ impl Hub {
         Ok(peer)
     }
 
-    /// Notes the holder of a socket that was opened without a token.
-    pub(crate) fn identify(&self, peer: &Arc<Peer>, who: Who, expires_at: Timestamp) -> Result<(), NoPlace> {
-        let user = who.user;
-        if peer.user().is_some() {
-            return Ok(());
-        }
-        peer.set_who(who, expires_at);
-        *lock(&peer.unknown) = None;
-        self.add_to_user(peer, user)
-    }
-
-    fn add_to_user(&self, peer: &Arc<Peer>, user: UserId) -> Result<(), NoPlace> {
+    /// Notes the holder of a socket, and counts the socket among the holder's.
+    pub(crate) fn identify(
+        &self,
+        peer: &Arc<Peer>,
+        who: Who,
+        expires_at: Timestamp,
+    ) -> Result<(), NotIdentified> {
+        // All under the lock of the users: `leave` either finds the holder, or has left before.
         let mut users = lock(&self.users);
-        let peers = users.entry(user).or_default();
+        if peer.is_gone() {
+            return Err(NotIdentified::Gone);
+        }
+        if peer.user().is_some() {
+            return Err(NotIdentified::Known);
+        }
+        let peers = users.entry(who.user).or_default();
         if peers.len() >= peer.limits.sockets_per_user_max {
-            return Err(NoPlace::User);
+            return Err(NotIdentified::TooMany);
         }
         peers.push(Arc::clone(peer));
+        peer.set_who(who, expires_at);
+        *lock(&peer.unknown) = None;
         Ok(())
     }
 
-    /// Forgets a socket.
+    /// Forgets a socket. Nothing can be added to it afterwards.
     pub(crate) fn leave(&self, peer: &Arc<Peer>) {
         self.peers.write().unwrap_or_else(PoisonError::into_inner).remove(&peer.id);
+        let (watched, followed) = {
+            let mut rooms = lock(&peer.rooms);
+            rooms.gone = true;
+            (std::mem::take(&mut rooms.watched), std::mem::take(&mut rooms.followed))
+        };
         *lock(&peer.unknown) = None;
-        if let Some(user) = peer.user() {
+        {
             let mut users = lock(&self.users);
-            if let Some(peers) = users.get_mut(&user) {
+            if let Some(user) = peer.user()
+                && let Some(peers) = users.get_mut(&user)
+            {
                 peers.retain(|other| other.id != peer.id);
                 if peers.is_empty() {
                     users.remove(&user);
                 }
             }
         }
-        let (watched, followed) = {
-            let mut rooms = lock(&peer.rooms);
-            rooms.gone = true;
-            (std::mem::take(&mut rooms.watched), std::mem::take(&mut rooms.followed))
-        };
         for room in watched {
             self.rooms.unwatch(room, peer);
         }
@@ -253,5 +269,60 @@ impl Hub {
 impl Default for Hub {
     fn default() -> Self {
         Hub::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{ALL, EXPIRES, HERE, who};
+
+    const USER: UserId = UserId(1);
+
+    /// A socket whose token comes in the first frame.
+    fn unknown(hub: &Hub, limits: &Chat) -> Arc<Peer> {
+        hub.enter(ALL, limits, None, HERE).expect("a place")
+    }
+
+    #[test]
+    fn a_socket_that_left_while_its_token_was_checked_is_nobodys() {
+        let hub = Hub::new();
+        let peer = unknown(&hub, &Chat::default());
+        hub.leave(&peer);
+        assert_eq!(hub.identify(&peer, who(1), EXPIRES), Err(NotIdentified::Gone));
+        assert!(!hub.has(USER));
+
+        let peer = unknown(&hub, &Chat::default());
+        assert_eq!(hub.identify(&peer, who(1), EXPIRES), Ok(()));
+        assert!(hub.has(USER));
+        hub.leave(&peer);
+        assert!(!hub.has(USER));
+    }
+
+    #[test]
+    fn a_socket_keeps_its_first_holder() {
+        let hub = Hub::new();
+        let peer = unknown(&hub, &Chat::default());
+        assert_eq!(hub.identify(&peer, who(1), EXPIRES), Ok(()));
+        assert_eq!(hub.identify(&peer, who(2), EXPIRES), Err(NotIdentified::Known));
+        assert_eq!(peer.user(), Some(USER));
+        assert!(!hub.has(UserId(2)));
+        hub.leave(&peer);
+        assert!(!hub.has(USER));
+    }
+
+    #[test]
+    fn a_user_has_as_many_sockets_as_the_bound_and_not_one_more() {
+        let limits = Chat { sockets_per_user_max: 2, ..Chat::default() };
+        let hub = Hub::new();
+        let peers = [(); 3].map(|()| unknown(&hub, &limits));
+        let identified = peers.each_ref().map(|peer| hub.identify(peer, who(1), EXPIRES));
+        assert_eq!(identified, [Ok(()), Ok(()), Err(NotIdentified::TooMany)]);
+        assert_eq!(peers[2].user(), None);
+        hub.leave(&peers[2]);
+        let full = hub.enter(ALL, &limits, Some((who(1), EXPIRES)), HERE).map(drop);
+        assert_eq!((full, hub.sockets()), (Err(NoPlace::User), 2));
+        hub.leave(&peers[0]);
+        assert!(hub.enter(ALL, &limits, Some((who(1), EXPIRES)), HERE).is_ok());
     }
 }

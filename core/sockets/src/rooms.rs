@@ -7,7 +7,7 @@
 //! it joins: what is published from then on is held while it reads the rest, and is sent when it becomes live. So it
 //! misses nothing, gets nothing twice, and no lock is held while the store is read. Frames without a number (signals,
 //! typing, presence) reach it from the moment it is admitted. Lock order: a room, then a peer's rooms, then a peer's
-//! queue.
+//! queue; the hub's users are locked before a peer's rooms, and never with a room.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -388,6 +388,11 @@ impl Socket {
 
     /// Decodes bytes from the client and acts on them.
     fn feed(&mut self, mut input: &[u8]) {
+        // What arrives while an earlier frame holds up the next ones is kept as it came. Nothing more is read then.
+        if self.peer().is_busy() {
+            self.stash = input.to_vec();
+            return;
+        }
         loop {
             let incoming = match self.decoder.decode(&mut input) {
                 Ok(incoming) => incoming,
