@@ -143,6 +143,34 @@ async fn a_stopped_reader_is_closed_hinders_nobody_and_loses_nothing() {
     assert_eq!(members.last_seq, posted);
 }
 
+/// By default a message of 120 KiB costs 31 units of the burst of 100.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_frames_are_charged_by_their_length() {
+    let chat = Chat::start("[chat]\ntext_chars_max = 32768\n", 2).await;
+    let room = chat.pair(1, 2).await;
+    let mut socket = chat.open_extended(room, 1).await;
+    socket.send(&json!({"message": "x".repeat(32 * 1024)})).await;
+    assert_eq!(socket.json_of("ack").await["seq"], 1);
+
+    let mut socket = chat.open_extended(room, 1).await;
+    let unknown = json!({"type": "dance", "x": "x".repeat(120 * 1024)}).to_string();
+    // With one write. It may take long enough for some more to pass.
+    let frames = frame(0x81, unknown.as_bytes()).repeat(60);
+    socket.send_bytes(&frames).await;
+    let (mut read, mut refused) = (0, 0);
+    let code = loop {
+        match socket.event().await {
+            Event::Text(text) if text.contains("unknown_type") => read += 1,
+            Event::Text(text) if text.contains("rate_limited") => refused += 1,
+            Event::Close(code, _) => break code,
+            Event::End => panic!("no close"),
+            _ => {}
+        }
+    };
+    assert_eq!(code, 4429);
+    assert!((3..50).contains(&read) && refused > 0, "{read} read, {refused} refused");
+}
+
 /// A member who does not read stops the gap half-way, is kicked, and subscribes again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kicked_member_gets_nothing_more_of_a_gap() {

@@ -1,6 +1,6 @@
-//! How fast a client may send frames.
+//! How fast a client may send. See `intake` for what a frame costs.
 
-/// A token bucket: `rate` frames a second, and twice as many in a burst.
+/// A token bucket: `rate` units a second, and twice as many in a burst.
 pub(crate) struct Bucket {
     rate: f64,
     level: f64,
@@ -20,7 +20,12 @@ impl Bucket {
         Bucket { rate, level: 2.0 * rate, at_ms: now_ms, refused: 0.0 }
     }
 
-    pub(crate) fn take(&mut self, frames: u64, now_ms: u64) -> Taken {
+    /// Units that may be taken at once.
+    pub(crate) fn burst(&self) -> u64 {
+        (2.0 * self.rate) as u64
+    }
+
+    pub(crate) fn take(&mut self, units: u64, now_ms: u64) -> Taken {
         let earned = now_ms.saturating_sub(self.at_ms) as f64 * self.rate / 1000.0;
         self.at_ms = now_ms;
         self.level = (self.level + earned).min(2.0 * self.rate);
@@ -28,12 +33,12 @@ impl Bucket {
         if self.level >= 2.0 * self.rate {
             self.refused = 0.0;
         }
-        let frames = frames as f64;
-        if self.level >= frames {
-            self.level -= frames;
+        let units = units as f64;
+        if self.level >= units {
+            self.level -= units;
             return Taken::Allowed;
         }
-        self.refused += frames;
+        self.refused += units;
         if self.refused > 2.0 * self.rate { Taken::Flood } else { Taken::Refused }
     }
 }

@@ -5,9 +5,9 @@
 //! sees a message only after it is stored; a slow reader is closed and loses nothing; every queue has a bound.
 //!
 //! Reading order: `place` (what a socket needs), `open` (how it was opened), `hub` (all sockets), `rooms` and `watch`
-//! (who sees what), `peer` (one socket's queue), `socket` (its task), `codec` (frames as bytes), `request`, `act` and
-//! `subscribe` (what clients ask), `publish` (what was stored), `frames` (what clients get), `close` (why a socket
-//! ends), `link` and `relay` (other gateways), `tick` (the task that checks all sockets).
+//! (who sees what), `peer` (one socket's queue), `socket` (its task), `codec` (frames as bytes), `intake` (their
+//! rate), `request`, `act` and `subscribe` (what clients ask), `publish` (what was stored), `frames` (what clients
+//! get), `close` (why a socket ends), `link` and `relay` (other gateways), `tick` (the task that checks all sockets).
 
 mod place;
 
@@ -23,6 +23,7 @@ mod peer;
 mod bucket;
 mod coalesce;
 mod codec;
+mod intake;
 mod socket;
 
 mod act;

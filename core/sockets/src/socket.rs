@@ -24,11 +24,11 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::act;
-use crate::bucket::{Bucket, Taken};
 use crate::close::Close;
-use crate::codec::{self, Decoder, Incoming, Opcode};
+use crate::codec::{self, Incoming, Opcode};
 use crate::frames::About;
 use crate::hub::Hub;
+use crate::intake::{Intake, Received};
 use crate::peer::{CatchUp, Peer};
 use crate::place::Place;
 use crate::request;
@@ -92,15 +92,15 @@ async fn serve(place: Place, transport: Transport, purpose: Purpose, bytes_max: 
     let stash = read.to_vec();
     // It keeps the buffer of the handshake, 8 KiB, even when nothing is left in it.
     drop(read);
+    let rate = (purpose == Purpose::Chat).then_some(place.peer.limits.frames_per_second_max);
     // Moved by its pointer: a future keeps room for each place that a value was moved from.
     let socket = Box::new(Socket {
         stream,
-        decoder: Decoder::new(bytes_max),
+        intake: Intake::new(bytes_max, rate, place.sockets.hub.now_ms()),
         stash,
         writing: VecDeque::new(),
         written: 0,
         catch_ups: Vec::new(),
-        bucket: Bucket::full(place.peer.limits.frames_per_second_max, place.sockets.hub.now_ms()),
         purpose,
         closing: Closing::Open,
         place,
@@ -112,14 +112,13 @@ async fn serve(place: Place, transport: Transport, purpose: Purpose, bytes_max: 
 
 struct Socket {
     stream: TcpStream,
-    decoder: Decoder,
+    intake: Intake,
     /// Read and not decoded, because too many changes wait.
     stash: Vec<u8>,
     writing: VecDeque<Bytes>,
     /// Bytes of the first chunk that are written.
     written: usize,
     catch_ups: Vec<CatchUp>,
-    bucket: Bucket,
     purpose: Purpose,
     closing: Closing,
     place: Place,
@@ -394,25 +393,24 @@ impl Socket {
             return;
         }
         loop {
-            let incoming = match self.decoder.decode(&mut input) {
-                Ok(incoming) => incoming,
+            let hub = &self.place.sockets.hub;
+            let Received { incoming, refused } = match self.intake.next(&mut input, || hub.now_ms()) {
+                Ok(Some(received)) => received,
+                Ok(None) => return,
                 Err(fault) => {
                     self.peer().close(fault);
                     return;
                 }
             };
-            let frames = self.decoder.take_frames();
-            let allowed = self.purpose == Purpose::Echo || self.charge(frames);
             if self.peer().is_closing() {
                 return;
             }
             match incoming {
-                None => return,
-                Some(Incoming::Text(text)) if allowed => self.text(&text),
-                Some(Incoming::Binary(payload)) if self.purpose == Purpose::Echo => {
+                Incoming::Text(text) if !refused => self.text(&text),
+                Incoming::Binary(payload) if self.purpose == Purpose::Echo => {
                     self.peer().push(codec::frame(Opcode::Binary, &payload), 1);
                 }
-                Some(incoming @ (Incoming::Text(_) | Incoming::Binary(_))) if !allowed => {
+                incoming @ (Incoming::Text(_) | Incoming::Binary(_)) if refused => {
                     let about = match &incoming {
                         Incoming::Text(text) => request::about_of(text, self.peer().opened),
                         _ => About::default(),
@@ -420,15 +418,15 @@ impl Socket {
                     let detail = "Too many frames; this one was ignored.";
                     self.peer().refuse("rate_limited", detail, &about);
                 }
-                Some(Incoming::Text(_) | Incoming::Binary(_)) => {
+                Incoming::Text(_) | Incoming::Binary(_) => {
                     let detail = "A frame must be text.";
                     self.peer().refuse("binary_frame", detail, &About::default());
                 }
-                Some(Incoming::Ping(payload)) if allowed => {
+                Incoming::Ping(payload) if !refused => {
                     self.peer().push(codec::frame(Opcode::Pong, &payload), 1);
                 }
-                Some(Incoming::Ping(_) | Incoming::Pong) => {}
-                Some(Incoming::Close(code)) => {
+                Incoming::Ping(_) | Incoming::Pong => {}
+                Incoming::Close(code) => {
                     self.peer().close(Close { code, reason: "" });
                     return;
                 }
@@ -436,19 +434,6 @@ impl Socket {
             if self.peer().is_busy() && !input.is_empty() {
                 self.stash = input.to_vec();
                 return;
-            }
-        }
-    }
-
-    /// Counts frames against the socket's rate; false above it. Far above it the socket closes.
-    fn charge(&mut self, frames: u64) -> bool {
-        let now_ms = self.hub().now_ms();
-        match self.bucket.take(frames, now_ms) {
-            Taken::Allowed => true,
-            Taken::Refused => false,
-            Taken::Flood => {
-                self.peer().close(Close::FLOOD);
-                false
             }
         }
     }

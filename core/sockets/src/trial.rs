@@ -1,4 +1,4 @@
-//! Hubs and sockets for tests: without a connection, and without the store.
+//! Hubs, sockets and clients' frames for tests: without a connection, and without the store.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -34,4 +34,24 @@ pub(crate) fn who(user: u64) -> Who {
         session: SessionId(user),
         face: Face { name: format!("user{user}").into(), avatar: None },
     }
+}
+
+/// A client's frame, from its first byte and its payload.
+pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut out = vec![first];
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | len as u8),
+        len @ 126..=65_535 => {
+            out.push(0x80 | 126);
+            out.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(0x80 | 127);
+            out.extend((len as u64).to_be_bytes());
+        }
+    }
+    out.extend(mask);
+    out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+    out
 }

@@ -1,25 +1,7 @@
 //! Frames cut anywhere, broken frames, and messages at the limit.
 
 use super::*;
-
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mask = [1, 2, 3, 4];
-    let mut out = vec![first];
-    match payload.len() {
-        len @ 0..=125 => out.push(0x80 | len as u8),
-        len @ 126..=65_535 => {
-            out.push(0x80 | 126);
-            out.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(0x80 | 127);
-            out.extend((len as u64).to_be_bytes());
-        }
-    }
-    out.extend(mask);
-    out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
-    out
-}
+use crate::trial::masked;
 
 fn all(decoder: &mut Decoder, mut input: &[u8]) -> Result<Vec<Incoming>, Close> {
     let mut found = Vec::new();
@@ -51,11 +33,12 @@ fn frames_come_whole_however_they_are_cut() {
         Incoming::Close(1000),
     ];
     for step in [1, 2, 3, 7, 1000, bytes.len()] {
-        let mut decoder = Decoder::new(100_000);
+        let mut decoder = Decoder::new(100_000, u64::MAX);
         let found: Vec<_> =
             bytes.chunks(step).flat_map(|piece| all(&mut decoder, piece).expect("good frames")).collect();
         assert_eq!(found, expected, "in steps of {step}");
-        assert_eq!(decoder.take_frames(), 7);
+        // Seven frames, and 19 times 4 KiB in the long one.
+        assert_eq!(decoder.take_begun(), Begun { units: 26, of_message: true });
     }
 }
 
@@ -77,7 +60,7 @@ fn broken_frames_have_the_code_of_their_fault() {
         (&[&masked(0x81, &[0xe2, 0x82])], Close::NOT_UTF8),
     ];
     for (frames, close) in cases {
-        let mut decoder = Decoder::new(1000);
+        let mut decoder = Decoder::new(1000, u64::MAX);
         assert_eq!(all(&mut decoder, &frames.concat()), Err(*close), "{frames:?}");
     }
 }
@@ -85,14 +68,14 @@ fn broken_frames_have_the_code_of_their_fault() {
 #[test]
 fn a_message_may_have_as_many_bytes_as_the_bound_and_not_one_more() {
     for (len, fits) in [(99, true), (100, true), (101, false)] {
-        let found = all(&mut Decoder::new(100), &masked(0x81, &vec![b'a'; len]));
+        let found = all(&mut Decoder::new(100, u64::MAX), &masked(0x81, &vec![b'a'; len]));
         assert_eq!(found.is_ok(), fits, "{len}");
         let halves = [masked(0x01, &vec![b'a'; len - 50]), masked(0x80, &[b'a'; 50])].concat();
-        assert_eq!(all(&mut Decoder::new(100), &halves).is_ok(), fits, "{len} in two");
+        assert_eq!(all(&mut Decoder::new(100, u64::MAX), &halves).is_ok(), fits, "{len} in two");
     }
     // A message that is announced as too big is refused before a byte of it arrives.
     let head = [0x82, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(all(&mut Decoder::new(100), &head), Err(Close::TOO_BIG));
+    assert_eq!(all(&mut Decoder::new(100, u64::MAX), &head), Err(Close::TOO_BIG));
 }
 
 #[test]
