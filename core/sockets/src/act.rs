@@ -11,6 +11,7 @@ use chelseru_domain::chat::{
     Action, ChatError, Entry, MessageBody, MessageEdit, Post, Posted, RoomId, RoomRequest, message_id,
 };
 use chelseru_domain::clock::Timestamp;
+use chelseru_domain::ids::UserId;
 use serde_json::{Map, Value, json};
 
 use crate::close::Close;
@@ -43,9 +44,13 @@ pub(super) fn act(place: &Place, parsed: Parsed, text: &str) -> Option<Change> {
             post_message(sockets, peer, &entry, post, about);
         }
         Request::Signal(signal) => {
-            let bytes = text.len();
-            let relayed = relay_signal(sockets.clone(), peer.clone(), who, room, signal, bytes, about);
-            return Some(Box::pin(relayed));
+            // Before anything of it is kept, so what waits for the store is within the user's allowance.
+            if let Err(error) = sockets.chat.charge(who.user, text.len()) {
+                refuse(peer, &error, &about);
+                return None;
+            }
+            let relay = Relay::new(&who, room, signal);
+            return Some(Box::pin(relay_signal(sockets.clone(), peer.clone(), who.user, room, relay, about)));
         }
         Request::Typing(typing) => {
             let state = State { user: who.user, room, kind: Kind::Typing };
@@ -214,28 +219,40 @@ async fn change_message(
     answer(&peer, &about, told);
 }
 
-/// Relays a signal of a call. The original's clients get the object with its sender and room, the others get it inside
-/// of a frame. It is written anew, so that what readers see is what was checked.
+/// A signal of a call as its readers get it. The original's clients get the object with its sender and room, the others
+/// get it inside of a frame. It is written anew, so that what readers see is what was checked. It is text while it
+/// waits: parsed JSON takes many times as much memory.
+struct Relay {
+    frame: String,
+    original: String,
+}
+
+impl Relay {
+    fn new(who: &Who, room: RoomId, mut signal: Map<String, Value>) -> Relay {
+        let sender = frames::user(who.user, &who.face);
+        signal.insert("sender".to_owned(), frames::original_user(who.user, &who.face));
+        signal.insert("room".to_owned(), room.0.into());
+        // An object of JSON values always encodes.
+        let original = serde_json::to_string(&signal).unwrap_or_default();
+        signal.remove("sender");
+        signal.remove("room");
+        let frame = json!({"type": "webrtc_signal", "room": room.0, "sender": sender, "signal": signal});
+        Relay { frame: frame.to_string(), original }
+    }
+}
+
 async fn relay_signal(
     sockets: Arc<Sockets>,
     peer: Arc<Peer>,
-    who: Who,
+    user: UserId,
     room: RoomId,
-    signal: Map<String, Value>,
-    bytes: usize,
+    relay: Relay,
     about: About,
 ) {
-    let allowed = sockets.chat.check(room, who.user, Action::Signal).await;
-    if let Err(error) = allowed.and_then(|_| sockets.chat.charge(who.user, bytes)) {
-        return refuse(&peer, &error, &about);
+    match sockets.chat.check(room, user, Action::Signal).await {
+        Ok(_) => sockets.hub.rooms.relay(room, user, relay.frame, Some(relay.original)),
+        Err(error) => refuse(&peer, &error, &about),
     }
-    let mut original = signal.clone();
-    original.insert("sender".to_owned(), frames::original_user(who.user, &who.face));
-    original.insert("room".to_owned(), room.0.into());
-    let original = Value::Object(original);
-    let sender = frames::user(who.user, &who.face);
-    let frame = json!({"type": "webrtc_signal", "room": room.0, "sender": sender, "signal": signal});
-    sockets.hub.rooms.relay(room, who.user, &frame, Some(&original));
 }
 
 /// Shows a state that is not stored, unless it comes too early.
@@ -273,7 +290,7 @@ impl Sockets {
             }
             Kind::Delivered => json!({"type": "delivered", "room": room.0, "user": user.0, "seq": value}),
         };
-        self.hub.rooms.relay(room, user, &frame, None);
+        self.hub.rooms.relay(room, user, frame.to_string(), None);
     }
 
     /// Shows the states that waited, to rooms that their users may still see.
@@ -356,4 +373,30 @@ fn answer(peer: &Peer, about: &About, result: Result<Value, ChatError>) {
 fn refuse(peer: &Peer, error: &ChatError, about: &About) {
     let (code, detail) = refusal(error);
     peer.refuse(code, &detail, about);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::who;
+
+    #[test]
+    fn a_signal_names_its_sender_and_room_in_both_forms() {
+        let Value::Object(signal) = json!({"message_type": "webrtc_signal", "sdp": "v=0", "x": [1.5, null]})
+        else {
+            panic!("an object")
+        };
+        let Relay { frame, original } = Relay::new(&who(1), RoomId(3), signal);
+        let read = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+        let sender = json!({"id": 1, "username": "user1"});
+        let inner = json!({"message_type": "webrtc_signal", "sdp": "v=0", "x": [1.5, null]});
+        assert_eq!(
+            read(&frame),
+            json!({"type": "webrtc_signal", "room": 3, "sender": sender, "signal": inner})
+        );
+        assert_eq!(
+            read(&original),
+            json!({"message_type": "webrtc_signal", "sdp": "v=0", "x": [1.5, null], "sender": sender, "room": 3})
+        );
+    }
 }

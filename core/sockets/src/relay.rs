@@ -60,7 +60,7 @@ pub async fn receive(
 fn take(sockets: &Arc<Sockets>, beyond: &impl Fn(Note), node: NodeId, note: Note) {
     match note {
         Note::Changed { room, news } => sockets.chat.elsewhere(room, news),
-        Note::Signal(signal) => sockets.hub.rooms.relay_elsewhere(&signal),
+        Note::Signal(signal) => sockets.hub.rooms.relay_here(&signal),
         Note::Present { room, users } => sockets.hub.rooms.present_elsewhere(room, node, users),
         Note::WhoIsThere { room } => sockets.hub.rooms.tell_present(room),
         Note::SessionsEnded(ended) => sockets.hub.sessions_ended(ended),

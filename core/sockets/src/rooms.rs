@@ -18,10 +18,8 @@ use bytes::Bytes;
 use chelseru_domain::bus::{NodeId, Note, Present, Signal};
 use chelseru_domain::chat::{ChatError, RoomId};
 use chelseru_domain::ids::UserId;
-use serde_json::Value;
 
 use crate::codec::{self, Opcode};
-use crate::frames;
 use crate::link::Link;
 use crate::open::Form;
 use crate::peer::{CatchUp, Peer, Ticket};
@@ -176,9 +174,9 @@ impl Rooms {
         admitted.flatten().is_some()
     }
 
-    /// Relays a frame that is not stored to a room's watchers, except one user's. `original` is for the
+    /// Relays a frame that is not stored, as JSON, to a room's watchers, except one user's. `original` is for the
     /// original's clients; `None` skips them.
-    pub(crate) fn relay(&self, room: RoomId, from: UserId, frame: &Value, original: Option<&Value>) {
+    pub(crate) fn relay(&self, room: RoomId, from: UserId, frame: String, original: Option<String>) {
         // A state shows that its user is there, so it goes where presence goes. Signals belong to a call.
         let hides = |watch: &mut Watch| {
             let own = watch.seeing().find(|watcher| watcher.user == from)?;
@@ -188,33 +186,23 @@ impl Rooms {
             None => self.with_room(room, hides).flatten(),
             Some(_) => None,
         };
-        let hidden_from = hidden_from.as_deref().unwrap_or_default();
+        let hidden_from = hidden_from.as_deref().unwrap_or_default().to_vec();
+        let signal = Signal { room, from, frame, original, hidden_from };
+        self.relay_here(&signal);
         if let Some(link) = &self.link {
-            let (frame, original) = (frame.to_string(), original.map(Value::to_string));
-            let hidden_from = hidden_from.to_vec();
-            link.send(Note::Signal(Signal { room, from, frame, original, hidden_from }));
+            link.send(Note::Signal(signal));
         }
-        self.show_signal(room, from, &frames::frame(frame), original.map(frames::frame), hidden_from);
     }
 
-    /// [`Rooms::relay`] of another gateway.
-    pub(crate) fn relay_elsewhere(&self, signal: &Signal) {
-        let Signal { room, from, frame, original, hidden_from } = signal;
-        let of_text = |text: &String| codec::frame(Opcode::Text, text.as_bytes());
-        self.show_signal(*room, *from, &of_text(frame), original.as_ref().map(of_text), hidden_from);
-    }
-
-    fn show_signal(
-        &self,
-        room: RoomId,
-        from: UserId,
-        frame: &Bytes,
-        original: Option<Bytes>,
-        hidden_from: &[UserId],
-    ) {
-        let hides = |reader: UserId| hidden_from.binary_search(&reader).is_ok();
-        self.with_room(room, |watch| {
-            for watcher in watch.seeing().filter(|watcher| watcher.user != from && !hides(watcher.user)) {
+    /// [`Rooms::relay`] to the watchers here.
+    pub(crate) fn relay_here(&self, signal: &Signal) {
+        let frame = codec::frame(Opcode::Text, signal.frame.as_bytes());
+        let original = signal.original.as_ref().map(|text| codec::frame(Opcode::Text, text.as_bytes()));
+        let hides = |reader: UserId| signal.hidden_from.binary_search(&reader).is_ok();
+        self.with_room(signal.room, |watch| {
+            for watcher in
+                watch.seeing().filter(|watcher| watcher.user != signal.from && !hides(watcher.user))
+            {
                 match (watcher.peer.opened.form, &original) {
                     (Form::Extended, _) => watcher.peer.push(frame.clone(), 1),
                     (Form::Original, Some(original)) => watcher.peer.push(original.clone(), 1),
