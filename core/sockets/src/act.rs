@@ -109,6 +109,8 @@ fn begin_watching(
     }
     let (sockets, peer) = (place.sockets.clone(), place.peer.clone());
     Some(Box::pin(async move {
+        // One such request of a socket is under way, so a client cannot have thousands of rooms checked at once.
+        let _hold = (rooms.len() > 1).then(|| peer.hold());
         for (room, since) in rooms {
             if peer.is_gone() || peer.is_closing() {
                 return;

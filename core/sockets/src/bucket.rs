@@ -41,6 +41,11 @@ impl Bucket {
         self.refused += units;
         if self.refused > 2.0 * self.rate { Taken::Flood } else { Taken::Refused }
     }
+
+    /// Takes units that are not there yet, for what was allowed already. What follows waits until they are earned.
+    pub(crate) fn owe(&mut self, units: u64) {
+        self.level -= units as f64;
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +69,15 @@ mod tests {
         assert_eq!(taken(3000), 'a');
         assert!((0..19).all(|_| taken(3000) == 'a'));
         assert_eq!(taken(3000), 'r');
+    }
+
+    #[test]
+    fn owed_units_are_earned_before_anything_else_is_allowed() {
+        let mut bucket = Bucket::full(10, 1);
+        bucket.owe(25);
+        assert!(matches!(bucket.take(1, 1), Taken::Refused));
+        // Five units short of none, and one for the frame: 600 ms.
+        assert!(matches!(bucket.take(1, 590), Taken::Refused));
+        assert!(matches!(bucket.take(1, 610), Taken::Allowed));
     }
 }

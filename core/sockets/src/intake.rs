@@ -63,11 +63,19 @@ impl Intake {
         }
         Ok(Some(Received { incoming, refused }))
     }
+
+    /// Charges what an allowed request costs besides its frame.
+    pub(crate) fn owe(&mut self, units: u64) {
+        if let Some(bucket) = &mut self.bucket {
+            bucket.owe(units);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::SUBSCRIBE_ROOMS_MAX;
     use crate::trial::masked;
 
     const KIB: usize = 1024;
@@ -163,6 +171,27 @@ mod tests {
     fn endless_empty_fragments_are_a_flood() {
         let fragments = [masked(0x01, b""), masked(0x00, b"").repeat(1000)].concat();
         assert_eq!(fates(&mut intake(RATE), &fragments), "f");
+    }
+
+    /// A client that reconnects: its token, all its rooms with one frame, and then what it has to send.
+    #[test]
+    fn a_client_subscribes_to_as_many_rooms_as_one_frame_may_name() {
+        let room = r#"{"room":9007199254740991,"since":67108863,"revision":67108863},"#;
+        let rooms = room.repeat(SUBSCRIBE_ROOMS_MAX);
+        let text = format!(r#"{{"type":"subscribe","rooms":[{}]}}"#, rooms.trim_end_matches(','));
+        let request = crate::request::parse(&text, crate::trial::ALL).expect("a request").request;
+        for (rate, small) in [(RATE, 63), (1, 0)] {
+            let mut intake = intake(rate);
+            assert_eq!(fates(&mut intake, &unknown(100)), "a");
+            if rate == 1 {
+                // Such a client waits for two seconds first.
+                intake = self::intake(rate);
+            }
+            assert_eq!(fates(&mut intake, &masked(0x81, text.as_bytes())), "a", "at {rate}");
+            intake.owe(request.units());
+            let after = fates(&mut intake, &unknown(100).repeat(small + 1));
+            assert_eq!(after, "a".repeat(small) + "r", "at {rate}");
+        }
     }
 
     #[test]

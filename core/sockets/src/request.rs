@@ -16,7 +16,12 @@ const REFERENCE_BYTES_MAX: usize = 64;
 const CLIENT_ID_CHARS_MAX: usize = 64;
 
 /// Rooms of one `subscribe`.
-const SUBSCRIBE_ROOMS_MAX: usize = 1000;
+pub(crate) const SUBSCRIBE_ROOMS_MAX: usize = 1000;
+
+/// Rooms of one `subscribe` that cost as much as a frame. A client that reconnects must get all its rooms at once by
+/// default, when a burst is 100 units: 1000 rooms cost 20, and their frame of at most 128 KiB 33, so 47 are left for
+/// its token and for what it has to send.
+const ROOMS_PER_UNIT: usize = 50;
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request {
@@ -42,6 +47,16 @@ pub(crate) enum Request {
     },
     Delete(u64),
     Ping,
+}
+
+impl Request {
+    /// What it costs besides its frame, in units of the socket's rate.
+    pub(crate) fn units(&self) -> u64 {
+        match self {
+            Request::SubscribeAll(rooms) => (rooms.len() / ROOMS_PER_UNIT) as u64,
+            _ => 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -534,6 +549,18 @@ mod tests {
             }
         }
         assert!(found > 15, "{found}");
+    }
+
+    #[test]
+    fn fifty_rooms_of_one_frame_cost_as_much_as_another_frame() {
+        for (rooms, units) in [(0, 0), (1, 0), (49, 0), (50, 1), (99, 1), (100, 2), (1000, 20)] {
+            let rooms = vec![r#"{"room":3}"#; rooms].join(",");
+            let request = request(&format!(r#"{{"type":"subscribe","rooms":[{rooms}]}}"#), ALL);
+            assert_eq!(request.units(), units);
+        }
+        let too_many = vec![r#"{"room":3}"#; SUBSCRIBE_ROOMS_MAX + 1].join(",");
+        assert_eq!(code(&format!(r#"{{"type":"subscribe","rooms":[{too_many}]}}"#), ALL), "invalid_fields");
+        assert_eq!(request(r#"{"type":"subscribe","room":3}"#, ALL).units(), 0);
     }
 
     #[test]

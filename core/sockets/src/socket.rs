@@ -376,7 +376,6 @@ impl Socket {
             if bytes.is_empty() {
                 return Poll::Ready(Ok(true));
             }
-            self.peer().heard_at.store(self.hub().now_ms(), Ordering::Relaxed);
             // After our close frame, input is discarded until the client is gone.
             if self.closing == Closing::Open {
                 self.feed(bytes);
@@ -387,6 +386,7 @@ impl Socket {
 
     /// Decodes bytes from the client and acts on them.
     fn feed(&mut self, mut input: &[u8]) {
+        self.peer().heard_at.store(self.hub().now_ms(), Ordering::Relaxed);
         // What arrives while an earlier frame holds up the next ones is kept as it came. Nothing more is read then.
         if self.peer().is_busy() {
             self.stash = input.to_vec();
@@ -445,6 +445,7 @@ impl Socket {
         }
         match request::parse(text, self.peer().opened) {
             Ok(parsed) => {
+                self.intake.owe(parsed.request.units());
                 let Some(mut change) = act::act(&self.place, parsed, text) else { return };
                 // The first step hands the change to the store, in the order of the frames. The rest only waits.
                 if change.as_mut().now_or_never().is_none() {

@@ -110,7 +110,8 @@ impl Hub {
             };
             if peer.is_expired(now) {
                 peer.close(Close::TOKEN_EXPIRED);
-            } else if silent_ms > 2 * heartbeat_ms {
+            } else if silent_ms > 2 * heartbeat_ms && !peer.is_busy() {
+                // What a busy socket's client sent is not read yet.
                 peer.close(Close::SILENT);
             } else if silent_ms > heartbeat_ms && peer.pinged_at.load(Ordering::Relaxed) <= heard_at {
                 peer.pinged_at.store(now_ms, Ordering::Relaxed);
