@@ -61,7 +61,8 @@ pub struct Chat {
     pub queue_frames_max: usize,
     /// Bytes queued for a slow reader; more closes its socket. 65536 to 67108864.
     pub queue_bytes_max: usize,
-    /// Frames a client may send per second, with bursts of twice as many. A frame past it gets an error frame; as
+    /// Frames a client may send per second, with bursts of twice as many. A frame counts as one more for each 4 KiB
+    /// in it, a `subscribe` for each 50 rooms. A frame past it gets an error frame; as
     /// many again close the socket. 1 to 1000000.
     pub frames_per_second_max: u32,
     /// Seconds of silence before the gateway pings a client; twice as long closes the socket. 1 to 3600.
