@@ -1,7 +1,8 @@
 //! The host: one engine, and the way from bytes to a plugin.
 //!
-//! Loading runs beside the calls, two plugins at a time: the code comes from the cache or from the compiler, then kind,
-//! version and imports are checked, then the plugin describes itself in a bounded instance without network.
+//! Loading runs beside the calls, two plugins at a time: what an instance takes of the host is added up, the code comes
+//! from the cache or from the compiler, then kind, version and imports are checked, then the plugin describes itself in
+//! a bounded instance without network.
 //! Not here: the engine's settings (see `engine`), compiling (see `compile`), and what a plugin may do while it runs
 //! (see `state`).
 
@@ -23,6 +24,7 @@ use crate::compile::{Child, CompileLimits, Compiler};
 use crate::description::Description;
 use crate::egress::EgressOptions;
 use crate::engine::{self, Allocation, PoolSize};
+use crate::footprint;
 use crate::grants::Grants;
 use crate::imports;
 use crate::kept::Kept;
@@ -193,8 +195,9 @@ impl Host {
         self.inner.options.calls_max.saturating_sub(free)
     }
 
-    /// Makes a plugin of a component's bytes: compiles it or takes its code from the cache, checks kind, version,
-    /// exports and imports, and lets it describe itself, without settings or network.
+    /// Makes a plugin of a component's bytes: checks what an instance takes of the host (see `footprint`), compiles it
+    /// or takes its code from the cache, checks kind, version, exports and imports, and lets it describe itself,
+    /// without settings or network.
     ///
     /// May be dropped half way: a child that compiles is killed, a compilation in this process ends in the background.
     ///
@@ -211,7 +214,12 @@ impl Host {
         let permit = Arc::clone(&self.inner.loads).acquire_owned().await.map_err(closed)?;
 
         let begun = Instant::now();
-        let digest = blake3::hash(&bytes).to_hex().to_string();
+        let component = bytes.clone();
+        let digest = blocking(move || {
+            footprint::check(&component)?;
+            Ok(blake3::hash(&component).to_hex().to_string())
+        })
+        .await?;
         let (component, from_cache) = match self.cached(&digest).await? {
             Some(component) => (component, true),
             None => (self.compile(bytes, &digest).await?, false),

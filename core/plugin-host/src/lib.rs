@@ -71,6 +71,7 @@ mod description;
 mod egress;
 mod engine;
 mod file;
+mod footprint;
 mod function;
 mod grants;
 mod host;

@@ -51,6 +51,25 @@ pub enum LoadError {
     /// Not a whole, valid component: another format, truncated, or using features that are off.
     #[error("not a valid component: {0}")]
     Malformed(String),
+    /// Each instance of it takes more of the host than is accepted.
+    #[error(
+        "an instance takes {found} bytes of the host beside its memories and tables, {passive} of them for passive \
+         element segments; at most {limit} are accepted"
+    )]
+    InstanceBytes {
+        /// All bytes.
+        found: u64,
+        /// Those of passive element segments.
+        passive: u64,
+        /// In bytes.
+        limit: u64,
+    },
+    /// It instantiates what it does not define, so nobody knows what an instance takes.
+    #[error("instantiates a {0} that it imports or takes from an instance; define it in the component")]
+    ForeignPart(
+        /// `module` or `component`.
+        &'static str,
+    ),
     /// A valid component of another kind.
     #[error("wrong kind: exports {found}, accepted is {accepted}")]
     WrongKind {

@@ -27,7 +27,8 @@ const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a table's element, as counted against the memory limit.
 const TABLE_ELEMENT_BYTES: usize = 8;
 /// Core instances of one component. A Rust guest with its adapters has a few; one of componentize-py, whose libraries
-/// are linked when it is made, has more than 12. The pool only counts them; memories and tables have their own bounds.
+/// are linked when it is made, has more than 12. Memories and tables have their own bounds, and so has what an instance
+/// takes beside them (see `footprint`).
 pub(crate) const CORE_INSTANCES_MAX: u32 = 128;
 /// Memories and tables of one component: several times what a Rust guest has.
 pub(crate) const MEMORIES_MAX: u32 = 2;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chelseru_plugin_host::{Desired, Kind, Limits, Registry};
+use chelseru_plugin_host::{Desired, Host, HostOptions, Kind, Limits, Registry};
 
 use kit::*;
 
@@ -22,9 +22,42 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }
 
+/// Held by the test that measures.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_component_whose_instances_would_hold_host_memory_is_refused_before_it_takes_any() {
+    let _alone = ALONE.lock().await;
+    // 300 KB whose instance holds 192 MB. `imports` stands in the frame's text, and so is leaked.
+    let items = "(ref.null func)".repeat(100_000);
+    let instances = "(core instance (instantiate $held))".repeat(120);
+    let imports = format!("(core module $held (elem funcref {items})) {instances}").leak();
+    let bytes = Guest { imports, ..Guest::default() }.bytes();
+    assert!((300_000..310_000).contains(&bytes.len()), "{}", bytes.len());
+    let globals = "(global i64 (i64.const 0))".repeat(100_000);
+    let imports = format!("(core module $held {globals}) {instances}").leak();
+    let contexts = Guest { imports, ..Guest::default() }.bytes();
+    let on_demand = Host::new(HostOptions { pooling: false, ..HostOptions::default() }).expect("a host");
+    for host in [host(), on_demand] {
+        // What every load takes once.
+        load(&host, &Guest::default()).await;
+        let before = resident_kib();
+        for _ in 0..3 {
+            let error = host.load(bytes.clone(), KINDS).await.expect_err("is refused").to_string();
+            assert!(error.contains(" 192003840 of them for passive element segments"), "{error}");
+            let error = host.load(contexts.clone(), KINDS).await.expect_err("is refused").to_string();
+            assert!(error.ends_with("at most 2097152 are accepted"), "{error}");
+        }
+        let after = resident_kib();
+        assert!(after < before + 8 * 1024, "{before} KiB before, {after} KiB after");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_reloads_under_load_leave_memory_flat() {
+    let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("a.wasm");
     let registry = Arc::new(Registry::new(host(), KINDS));

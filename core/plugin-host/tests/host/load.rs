@@ -359,3 +359,17 @@ async fn a_component_made_of_too_many_parts_is_refused() {
     assert!(load(parts("", 126)).await.is_ok());
     assert!(load(parts("", 127)).await.is_err());
 }
+
+#[tokio::test]
+async fn a_component_with_passive_segments_within_the_bound_runs() {
+    let items = "(ref.null func)".repeat(10_000);
+    let imports: &'static str = format!(
+        "(core module $segments (elem funcref {items})) {}",
+        "(core instance (instantiate $segments))".repeat(10)
+    )
+    .leak();
+    let host = host();
+    let plugin = load(&host, &Guest { imports, ..guest(ECHO) }).await;
+    let echo = Provider::bind(&host, plugin, binding(&[], None, Limits::default())).expect("binds");
+    assert_eq!(run(&echo, "x").await, Ok("x".to_owned()));
+}
