@@ -4,7 +4,7 @@
 //! (see `grants`), so a granted name that points at a private address does not open it. Its errors keep *not
 //! sent*, *sent but unanswered* and *answered too large* apart, because the caller of a plugin decides with
 //! that difference whether a request may be repeated; in doubt it says *unanswered*.
-//! Not here: how many requests and bytes a call may use (see `state`).
+//! Not here: how many requests and bytes a call may use (see `state`), and where names are looked up (see `lookup`).
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,6 +19,8 @@ pub use reqwest::{Method, Url};
 use tokio::sync::OnceCell;
 
 use crate::grants::Grants;
+use crate::lookup::{Lookup, LookupError, Lookups, ProviderPlaces};
+use crate::stats::Stats;
 
 /// A request that a plugin wants to send, already checked for form and grants.
 #[derive(Clone, Debug)]
@@ -114,7 +116,7 @@ impl Default for EgressOptions {
 ///
 /// Each has its own connections, so that one plugin never rides on a connection another was granted.
 pub struct Egress {
-    grants: Arc<Grants>,
+    resolver: CheckedResolver,
     options: EgressOptions,
     /// Built with the first request: reading the system's certificates takes milliseconds, and a provider that
     /// is never called needs none.
@@ -122,15 +124,26 @@ pub struct Egress {
 }
 
 impl Egress {
-    /// Makes a transport that reaches what `grants` allows. Opens nothing yet.
+    /// Makes a transport that reaches what `grants` allows, with lookups of its own. Opens nothing yet.
     pub fn new(grants: Arc<Grants>, options: EgressOptions) -> Egress {
-        Egress { grants, options, client: OnceCell::new() }
+        Egress::with_lookups(grants, options, Lookups::new(Lookup::default()), Arc::default())
+    }
+
+    /// As [`Egress::new`], with a host's lookups. Counts those that are refused.
+    pub(crate) fn with_lookups(
+        grants: Arc<Grants>,
+        options: EgressOptions,
+        lookups: Arc<Lookups>,
+        stats: Arc<Stats>,
+    ) -> Egress {
+        let resolver = CheckedResolver { grants, lookups, places: ProviderPlaces::default(), stats };
+        Egress { resolver, options, client: OnceCell::new() }
     }
 
     async fn client(&self) -> Result<&reqwest::Client, HttpError> {
         let build = || async {
-            let (grants, options) = (Arc::clone(&self.grants), self.options.clone());
-            tokio::task::spawn_blocking(move || client_build(grants, &options))
+            let (resolver, options) = (self.resolver.clone(), self.options.clone());
+            tokio::task::spawn_blocking(move || client_build(resolver, &options))
                 .await
                 .map_err(|_| HttpError::NotSent("the HTTP client could not be built".to_owned()))?
                 .map_err(|e| {
@@ -141,7 +154,7 @@ impl Egress {
     }
 }
 
-fn client_build(grants: Arc<Grants>, options: &EgressOptions) -> reqwest::Result<reqwest::Client> {
+fn client_build(resolver: CheckedResolver, options: &EgressOptions) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -150,7 +163,7 @@ fn client_build(grants: Arc<Grants>, options: &EgressOptions) -> reqwest::Result
         .connect_timeout(options.connect_timeout)
         .pool_idle_timeout(options.idle_timeout)
         .pool_max_idle_per_host(options.idle_connections_max)
-        .dns_resolver(CheckedResolver { grants })
+        .dns_resolver(resolver)
         .build()
 }
 
@@ -158,7 +171,7 @@ fn client_build(grants: Arc<Grants>, options: &EgressOptions) -> reqwest::Result
 impl Transport for Egress {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // An address in the URL never meets the resolver, so this is the only check it gets.
-        self.grants.check(&request.url).map_err(HttpError::NotGranted)?;
+        self.resolver.grants.check(&request.url).map_err(HttpError::NotGranted)?;
         let mut headers = HeaderMap::with_capacity(request.headers.len());
         for (name, value) in &request.headers {
             let (name, value) = header_parse(name, value)?;
@@ -271,17 +284,25 @@ fn root_text(error: &reqwest::Error) -> String {
     if std::ptr::addr_eq(cause, error) { "the HTTP client refused".to_owned() } else { cause.to_string() }
 }
 
-/// System DNS, minus the addresses that are not allowed for the name.
+/// The host's lookups, minus the addresses that are not allowed for the name.
+#[derive(Clone)]
 struct CheckedResolver {
     grants: Arc<Grants>,
+    lookups: Arc<Lookups>,
+    places: ProviderPlaces,
+    stats: Arc<Stats>,
 }
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let grants = Arc::clone(&self.grants);
+        let CheckedResolver { grants, lookups, places, stats } = self.clone();
         Box::pin(async move {
             let name = name.as_str();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name, 0)).await?.collect();
+            let found = lookups.find(name, &places).await.inspect_err(|error| {
+                if *error == LookupError::Busy {
+                    stats.lookup_refused();
+                }
+            })?;
             let allowed: Vec<SocketAddr> =
                 found.iter().copied().filter(|a| grants.address_allowed(name, a.ip())).collect();
             if allowed.is_empty() && !found.is_empty() {

@@ -29,6 +29,7 @@ use crate::grants::Grants;
 use crate::imports;
 use crate::kept::Kept;
 use crate::limits::Limits;
+use crate::lookup::{Lookup, Lookups};
 use crate::plugin::{self, Checked, Kind, LoadError, Plugin};
 use crate::state::{CallState, Grant, Network};
 use crate::text::{Border, error_text};
@@ -69,6 +70,8 @@ pub struct HostOptions {
     pub plugin_bytes_max: u64,
     /// Limits of the real HTTP transport.
     pub egress: EgressOptions,
+    /// How its names are looked up. Default: by the system.
+    pub lookup: Lookup,
 }
 
 impl Default for HostOptions {
@@ -85,6 +88,7 @@ impl Default for HostOptions {
             keep_resident_bytes: 1 << 20,
             plugin_bytes_max: 16 << 20,
             egress: EgressOptions::default(),
+            lookup: Lookup::default(),
         }
     }
 }
@@ -121,6 +125,7 @@ pub(crate) struct HostInner {
     linker: Linker<CallState>,
     loads: Arc<Semaphore>,
     pub(crate) aside: Aside,
+    pub(crate) lookups: Arc<Lookups>,
     cache: Option<Arc<CodeCache>>,
     pub(crate) kept: Option<Kept>,
     allocation: Allocation,
@@ -170,6 +175,7 @@ impl Host {
                 linker,
                 loads: Arc::new(Semaphore::new(LOADS_MAX as usize)),
                 aside: Aside::new(clock),
+                lookups: Lookups::new(options.lookup.clone()),
                 cache,
                 kept,
                 allocation,

@@ -72,7 +72,12 @@ impl Provider {
         let Binding { name, limits, .. } = binding;
         let hosts = Arc::new(bound.grants);
         Ok(Provider {
-            transport: Arc::new(Egress::new(Arc::clone(&hosts), options.egress.clone())),
+            transport: Arc::new(Egress::with_lookups(
+                Arc::clone(&hosts),
+                options.egress.clone(),
+                Arc::clone(&host.inner.lookups),
+                Arc::clone(&stats),
+            )),
             places: Arc::new(Semaphore::new(limits.concurrency_max as usize)),
             waiting: AtomicU32::new(0),
             facts: OnceLock::new(),

@@ -55,6 +55,7 @@ pub(crate) struct Stats {
     http_requests: AtomicU64,
     http_bytes_out: AtomicU64,
     http_bytes_in: AtomicU64,
+    lookups_refused: AtomicU64,
     times: [AtomicU64; BUCKETS],
 }
 
@@ -70,6 +71,7 @@ impl Default for Stats {
             http_requests: zeros(),
             http_bytes_out: zeros(),
             http_bytes_in: zeros(),
+            lookups_refused: zeros(),
             times: std::array::from_fn(|_| zeros()),
         }
     }
@@ -100,6 +102,8 @@ pub struct CallStats {
     pub http_bytes_out: u64,
     /// Bytes of their answers.
     pub http_bytes_in: u64,
+    /// Requests that were not sent because too many name lookups had no answer yet.
+    pub lookups_refused: u64,
 }
 
 /// How often calls ended in one kind of error.
@@ -140,6 +144,11 @@ impl Stats {
         add(&self.http_bytes_in, http.bytes_in);
     }
 
+    /// Counts a request that found no place for its name's lookup.
+    pub(crate) fn lookup_refused(&self) {
+        self.lookups_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -164,6 +173,7 @@ impl Stats {
             http_requests: load(&self.http_requests),
             http_bytes_out: load(&self.http_bytes_out),
             http_bytes_in: load(&self.http_bytes_in),
+            lookups_refused: load(&self.lookups_refused),
         }
     }
 }

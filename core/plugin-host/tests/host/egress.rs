@@ -1,12 +1,13 @@
 //! The real transport against a server on the loopback, which is the address that must be granted by itself.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use chelseru_plugin_host::{
-    Egress, EgressOptions, Grants, HostGrant, HttpError, HttpRequest, HttpResponse, Limits, Method, Provider,
-    Transport, Url,
+    Egress, EgressOptions, Grants, Host, HostGrant, HostOptions, HttpError, HttpRequest, HttpResponse,
+    Limits, Lookup, Method, Provider, Transport, Url,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -246,4 +247,73 @@ async fn a_plugin_reaches_a_granted_server_and_learns_what_went_wrong_otherwise(
         Ok("not-granted".to_owned())
     );
     assert_eq!(server.requests(), 1);
+}
+
+/// Sends eight requests of a millisecond each, to hosts that differ in their first letter: `http://a.test/`, ...
+const SENDS_SHORTLY: &str = "(loop $l
+    (i32.store8 (i32.add (local.get $in) (i32.const 7)) (i32.add (i32.const 97) (local.get $i)))
+    (call $send (i32.const 0) (local.get $in) (local.get $len) (i32.const 0) (i32.const 0) (i32.const 0)
+      (i32.const 0) (i32.const 1) (i32.const 1) (i32.const 768))
+    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+    (br_if $l (i32.lt_u (local.get $i) (i32.const 8))))
+    (call $ret (local.get $in) (local.get $len))";
+
+#[test]
+fn lookups_without_an_answer_hold_up_neither_blocking_threads_nor_other_providers() {
+    /// Lookups of one provider at once.
+    const PLACES: u32 = 4;
+    let (release, held) = mpsc::channel::<()>();
+    let (held, begun) = (Mutex::new(held), Arc::new(AtomicU32::new(0)));
+    let counted = Arc::clone(&begun);
+    let lookup = Lookup::new(move |name| {
+        if name == "fine.test" {
+            return Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+        let _ = held.lock().expect("no panic").recv();
+        Err(std::io::Error::other("no answer"))
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let host =
+            Host::new(HostOptions { calls_max: 32, lookup, ..HostOptions::default() }).expect("a host");
+        let plugin = load(&host, &guest(SENDS_SHORTLY)).await;
+        let names: Vec<String> = (b'a'..=b'h').map(|letter| format!("{}.test", char::from(letter))).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let bind = || Provider::bind(&host, plugin.clone(), binding(&[], Some(&names), Limits::default()));
+        let slow = bind().expect("binds");
+        let mut calls = 0;
+        while calls < 50 || slow.stats().lookups_refused == 0 || begun.load(Ordering::SeqCst) < PLACES {
+            assert_eq!(run(&slow, "http://a.test/").await, Ok("http://h.test/".to_owned()));
+            calls += 1;
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), PLACES);
+
+        let patience = Duration::from_secs(60);
+        tokio::time::timeout(patience, tokio::task::spawn_blocking(|| ()))
+            .await
+            .expect("a thread")
+            .expect("ends");
+        let server = Server::ok("from outside").await;
+        let port = server.port;
+        let hosts = [format!("fine.test:{port}"), format!("127.0.0.1:{port}")];
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let plugin = load(&host, &guest(FETCH)).await;
+        let other =
+            Provider::bind(&host, plugin, binding(&[], Some(&hosts), Limits::default())).expect("binds");
+        let answer = run(&other, &format!("http://fine.test:{port}/")).await;
+        assert_eq!(answer, Ok("from outside".to_owned()));
+        assert_eq!(other.stats().lookups_refused, 0);
+
+        // Its places are free again when the lookups return.
+        drop(release);
+        while begun.load(Ordering::SeqCst) == PLACES {
+            assert!(run(&slow, "http://a.test/").await.is_ok());
+        }
+    });
 }
