@@ -92,6 +92,10 @@ mod status;
 mod text;
 mod watch;
 
+#[cfg(test)]
+#[path = "../tests/host/lines.rs"]
+mod lines;
+
 pub use binding::{BindError, BindProblem, Binding};
 pub use call_error::CallError;
 pub use compile::{CompileLimits, Compiler, compile_main};

@@ -33,6 +33,9 @@ const CARD_DIGITS_MIN: usize = 13;
 const DIGITS_SHOWN: (usize, usize) = (4, 2);
 /// Separators in a row that do not end a number.
 const SEPARATORS_MAX: usize = 2;
+/// The longest piece that is not masked although it may begin a number: one digit less than a card has, with their
+/// separators, four bytes each. So much is left out before a cut.
+const NUMBER_BYTES_MAX: usize = (CARD_DIGITS_MIN - 1) * (1 + SEPARATORS_MAX) * 4;
 
 /// The border between a provider entry's guest and everything else. Knows the entry's secrets.
 #[derive(Default)]
@@ -42,11 +45,13 @@ pub struct Border {
 }
 
 impl Border {
-    /// A border that masks these values, in clear and percent-encoded.
+    /// A border that masks these values, in clear and percent-encoded, and the lines of those that have several.
     pub(crate) fn new(secrets: &[String]) -> Border {
-        let long = secrets.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN);
+        let lines = secrets.iter().flat_map(|secret| secret.lines().map(str::trim));
+        let whole = secrets.iter().map(String::as_str);
+        let long = whole.chain(lines).filter(|secret| secret.len() >= SECRET_BYTES_MIN);
         let mut all: Vec<String> =
-            long.flat_map(|secret| [secret.clone(), percent_encoded(secret)]).collect();
+            long.flat_map(|secret| [secret.to_owned(), percent_encoded(secret)]).collect();
         all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         all.dedup();
         Border { secrets: all.into() }
@@ -87,9 +92,10 @@ impl Border {
         }
     }
 
-    /// As [`Border::text`] for one line of the guest's output.
-    pub(crate) fn line(&self, line: &str, chars_max: usize) -> String {
-        self.shown(line, chars_max)
+    /// As [`Border::text`] for one line of the guest's output. Of a line whose rest was dropped, the end is left out:
+    /// it may be the first part of a secret or of a number.
+    pub(crate) fn line(&self, line: &str, chars_max: usize, is_whole: bool) -> String {
+        self.shown(line, chars_max, is_whole)
     }
 
     fn pass(&self, text: &mut String, chars_max: usize) {
@@ -99,27 +105,29 @@ impl Border {
             && text.bytes().filter(u8::is_ascii_digit).count() < DIGITS_MIN
             && !self.secrets.iter().any(|secret| text.contains(secret.as_str()));
         if !ordinary {
-            *text = self.shown(text, chars_max);
+            *text = self.shown(text, chars_max, true);
         }
     }
 
-    fn shown(&self, text: &str, chars_max: usize) -> String {
+    fn shown(&self, text: &str, chars_max: usize, is_whole: bool) -> String {
         // Work is bounded too: what is far behind the cut is not looked at.
-        let longest = self.secrets.first().map_or(0, String::len);
-        let window = text.floor_char_boundary(chars_max.saturating_mul(4) + longest + 64);
+        let longest = self.secrets.first().map_or(0, String::len) + NUMBER_BYTES_MAX;
+        let window = text.floor_char_boundary(chars_max.saturating_mul(4) + longest);
         let mut masked = text[..window].to_owned();
         for secret in self.secrets.iter() {
             if masked.contains(secret.as_str()) {
                 masked = masked.replace(secret.as_str(), SECRET_MASK);
             }
         }
-        if window < text.len() {
-            // The first part of a secret or of a number may stand at the window's end.
-            masked.truncate(masked.floor_char_boundary(masked.len().saturating_sub(longest + 64)));
+        // Before anything is left out: the rest of a number is not recognised as one.
+        let mut masked = numbers_masked(&masked);
+        let is_whole = is_whole && window == text.len();
+        if !is_whole {
+            // The first part of a secret or of a number may stand at the end.
+            masked.truncate(masked.floor_char_boundary(masked.len().saturating_sub(longest)));
         }
-        let whole = window == text.len();
-        let mut shown = escaped(&numbers_masked(&masked), chars_max);
-        if !whole && !shown.ends_with('…') {
+        let mut shown = escaped(&masked, chars_max);
+        if !is_whole && !shown.ends_with('…') {
             shown.push('…');
         }
         shown
@@ -353,6 +361,14 @@ mod tests {
         assert_eq!(text(&["s3cret-key", "abc"], "key=s3cret-key&x=s3cret-key abc"), "key=***&x=*** abc");
         assert_eq!(text(&["a/b c+d"], "GET /v1/a%2Fb%20c%2Bd/send"), "GET /v1/***/send");
         assert_eq!(text(&["abcd", "abcdefgh"], "abcdefgh abcd"), "*** ***", "the longer one first");
+    }
+
+    #[test]
+    fn each_line_of_a_secret_is_masked_by_itself() {
+        let key = "-----BEGIN-----\r\n  MIIBVgIBADAN\nabc\n";
+        assert_eq!(text(&[key], key), SECRET_MASK);
+        assert_eq!(text(&[key], "2: MIIBVgIBADAN."), "2: ***.");
+        assert_eq!(text(&[key], "abc"), "abc");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod aside;
 mod kit;
+mod lines;
 
 mod egress;
 mod limits;
