@@ -90,6 +90,16 @@ pub enum LoadError {
         /// The versions that the host serves.
         supported: String,
     },
+    /// The version of an interface, with its build metadata, is longer than a version needs to be.
+    #[error("the version of \"{interface}\" has {found} characters, at most {limit} are accepted")]
+    VersionTooLong {
+        /// The interface, cut.
+        interface: String,
+        /// Its version's characters, which are ASCII.
+        found: usize,
+        /// Characters that are accepted.
+        limit: usize,
+    },
     /// An interface that every plugin exports is missing.
     #[error("does not export \"{0}\"")]
     MissingExport(String),
@@ -159,6 +169,8 @@ const PROTOCOL_VERSIONS: &[(u64, u64)] = &[(0, 1)];
 
 /// Characters of a foreign name in an error.
 const NAME_CHARS_MAX: usize = 64;
+/// Characters of an interface's version. Build metadata may have any length, and the version goes to logs and listings.
+const VERSION_CHARS_MAX: usize = 63;
 
 /// Interfaces that the linker serves.
 const SERVED: &[&str] = &[
@@ -213,13 +225,18 @@ impl<'a> InterfaceName<'a> {
 }
 
 fn version_check(full: &str, found: &Version, supported: &[(u64, u64)]) -> Result<(), LoadError> {
+    let interface = text::escaped(full, NAME_CHARS_MAX);
+    let chars = found.to_string().len();
+    if chars > VERSION_CHARS_MAX {
+        return Err(LoadError::VersionTooLong { interface, found: chars, limit: VERSION_CHARS_MAX });
+    }
     let found = (found.major, found.minor);
     if supported.contains(&found) {
         return Ok(());
     }
     let list: Vec<String> = supported.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
     Err(LoadError::Version {
-        interface: full.to_owned(),
+        interface,
         newer: supported.iter().all(|known| *known < found),
         supported: list.join(", "),
     })
@@ -456,6 +473,12 @@ mod tests {
         assert_eq!(
             check("0.0.9").expect_err("older").to_string(),
             "world \"a:b/c@x\" is older than this host (0.1)"
+        );
+        assert!(check(&format!("0.1.7+{}", "a".repeat(VERSION_CHARS_MAX - 6))).is_ok());
+        let long = format!("0.1.7-{}", "a".repeat(VERSION_CHARS_MAX - 5));
+        assert_eq!(
+            check(&long).expect_err("too long").to_string(),
+            "the version of \"a:b/c@x\" has 64 characters, at most 63 are accepted"
         );
     }
 }

@@ -68,6 +68,26 @@ async fn a_wrong_version_says_which_side_is_older() {
 }
 
 #[tokio::test]
+async fn a_long_version_is_refused_and_neither_listed_nor_logged_whole() {
+    let of = |version: String| -> &'static str { format!("test:probe/probe@{version}").leak() };
+    let longest = format!("1.0.0+{}", "a".repeat(57));
+    let plugin = load(&host(), &Guest { export: of(longest.clone()), ..Guest::default() }).await;
+    assert_eq!(plugin.interface_version().to_string(), longest);
+    assert!(longest.len() < 64);
+    for version in ["1.0.0", "0.9.0", "2.0.0"] {
+        for chars in [58, 90_000] {
+            let export = of(format!("{version}+{}", "a".repeat(chars)));
+            let text = refused(&Guest { export, ..Guest::default() }).await;
+            assert!(text.starts_with("the version of \"test:probe/probe@"), "{text}");
+            assert!(text.chars().count() < 400, "{text}");
+        }
+    }
+    let plugin: &'static str = format!("chelseru:provider/plugin@0.1.0+{}", "a".repeat(90_000)).leak();
+    let text = refused(&Guest { plugin, ..Guest::default() }).await;
+    assert!(text.starts_with("the version of ") && text.chars().count() < 400, "{text}");
+}
+
+#[tokio::test]
 async fn a_plugin_without_the_protocol_is_refused() {
     let text = refused(&Guest { plugin: "test:probe/plugin@1.0.0", ..Guest::default() }).await;
     assert_eq!(text, "does not export \"chelseru:provider/plugin\"");
