@@ -11,10 +11,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Reads of one file that may hang at once. More than one, because a caller that gives up may ask again.
 const HANGING_MAX: u32 = 2;
+/// Threads of [`Reader::wait_all`] at once.
+const TOGETHER_MAX: usize = 32;
 
 /// Reads whole files. Clones share what is known of files that hang.
 #[derive(Clone)]
@@ -27,6 +29,12 @@ impl Reader {
     /// A reader whose callers wait for at most `time_max`.
     pub fn new(time_max: Duration) -> Reader {
         Reader { time_max, running: Arc::default() }
+    }
+
+    /// The same reader with another time limit.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, time_max: Duration) -> Reader {
+        Reader { time_max, running: Arc::clone(&self.running) }
     }
 
     /// The bytes of a file of at most `bytes_max`.
@@ -48,11 +56,34 @@ impl Reader {
     pub(crate) fn wait<T: Send + 'static>(
         &self,
         path: &Path,
-        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&Path) -> io::Result<T> + Clone + Send + 'static,
     ) -> io::Result<T> {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        self.start(path, work, move |done| drop(sender.send(done)))?;
-        receiver.recv_timeout(self.time_max).unwrap_or_else(|_| Err(self.late()))
+        let mut all = self.wait_all(std::slice::from_ref(&path), work);
+        all.pop().unwrap_or_else(|| Err(self.late()))
+    }
+
+    /// As [`Reader::wait`] for many paths at once, within one time limit for up to [`TOGETHER_MAX`] of them. The answers
+    /// have the order of the paths.
+    pub(crate) fn wait_all<T: Send + 'static>(
+        &self,
+        paths: &[impl AsRef<Path>],
+        work: impl FnOnce(&Path) -> io::Result<T> + Clone + Send + 'static,
+    ) -> Vec<io::Result<T>> {
+        let mut answers = Vec::with_capacity(paths.len());
+        for paths in paths.chunks(TOGETHER_MAX) {
+            let until = Instant::now() + self.time_max;
+            let begin = |path: &Path| {
+                let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+                self.start(path, work.clone(), move |done| drop(sender.send(done)))?;
+                Ok(receiver)
+            };
+            let begun: Vec<io::Result<_>> = paths.iter().map(|path| begin(path.as_ref())).collect();
+            answers.extend(begun.into_iter().map(|begun| {
+                let left = until.saturating_duration_since(Instant::now());
+                begun?.recv_timeout(left).unwrap_or_else(|_| Err(self.late()))
+            }));
+        }
+        answers
     }
 
     fn start<T: Send + 'static>(
@@ -195,7 +226,7 @@ mod tests {
             assert_eq!(hang().expect_err("hangs").to_string(), "reading takes longer than 0.02 s");
         }
         assert_eq!(hang().expect_err("is refused").to_string(), "earlier reads of it still hang");
-        let long = Reader { time_max: Duration::from_secs(60), running: Arc::clone(&reader.running) };
+        let long = reader.waiting(Duration::from_secs(60));
         assert!(long.wait(Path::new("other.wasm"), |_| Ok(())).is_ok(), "another file is read");
         drop(release);
         while long.wait(path, |_| Ok(())).is_err() {

@@ -8,6 +8,8 @@
 //! an editor replaces the file itself. Contents are only read when size, time or identity changed, and only of regular
 //! files, up to `HASH_BYTES_MAX` and for `READ_TIME_MAX`; of a larger file size and time stand for the contents. A slow
 //! look every [`WatchTimes::poll`] covers file systems that report nothing.
+//! A file or a folder that does not answer, such as a link into a dead network file system, is given up after
+//! `READ_TIME_MAX` and reported once. It counts as unchanged until it answers, and the others are looked at.
 //!
 //! Not here: whether what changed is usable (see `registry`).
 
@@ -28,7 +30,7 @@ use crate::file::{self, Reader};
 const QUIET_TIME: Duration = Duration::from_millis(50);
 /// Somebody who never stops writing is looked at this often anyway.
 const QUIET_TIME_MAX: Duration = Duration::from_secs(1);
-/// How long a file may take to be read.
+/// How long a file may take to be looked at, and to be read.
 const READ_TIME_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a file whose contents are compared.
 const HASH_BYTES_MAX: u64 = 64 << 20;
@@ -128,14 +130,17 @@ impl Watcher {
         };
         let mut notify =
             notify::recommended_watcher(on_event).map_err(|e| WatchError::System(e.to_string()))?;
+        let reader = Reader::new(READ_TIME_MAX);
         for folder in folders(&paths) {
             let failed = |reason: String| WatchError::Folder { path: folder.clone(), reason };
-            if !folder.is_dir() {
-                return Err(failed("not a folder".to_owned()));
+            match reader.wait(&folder, |folder| Ok(folder.is_dir())) {
+                Ok(true) => {}
+                Ok(false) => return Err(failed("not a folder".to_owned())),
+                Err(error) => return Err(failed(error.to_string())),
             }
             notify.watch(&folder, RecursiveMode::NonRecursive).map_err(|e| failed(e.to_string()))?;
         }
-        let mut seen = Seen::new(writers, paths.times.still);
+        let mut seen = Seen::new(writers, paths.times.still, reader, Arc::new(Mark::of));
         seen.look(&paths);
         let (changes, receiver) = tokio::sync::mpsc::channel(CHANGES_MAX);
         let run = move || watch(&paths, &mut seen, &woken, &changes);
@@ -215,6 +220,7 @@ struct Mark {
 }
 
 impl Mark {
+    /// The mark of a regular file, links followed. May wait for the file system.
     fn of(path: &Path) -> Option<Mark> {
         let meta = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
         Some(Mark {
@@ -273,6 +279,17 @@ fn is_plugin(path: &Path) -> bool {
 
 type Known = BTreeMap<PathBuf, (Mark, blake3::Hash)>;
 
+type Stat = Arc<dyn Fn(&Path) -> Option<Mark> + Send + Sync>;
+
+/// What a look finds at a path.
+enum Found {
+    File(Mark),
+    /// No regular file.
+    Nothing,
+    /// The system does not answer.
+    Silence,
+}
+
 /// The known contents, by file.
 struct Seen {
     plugins: Known,
@@ -280,28 +297,86 @@ struct Seen {
     writers: Writers,
     still: Duration,
     reader: Reader,
+    stat: Stat,
+    /// Paths that did not answer at the last look.
+    silent: BTreeSet<PathBuf>,
 }
 
 impl Seen {
-    fn new(writers: Writers, still: Duration) -> Seen {
-        let reader = Reader::new(READ_TIME_MAX);
-        Seen { plugins: Known::new(), files: Known::new(), writers, still, reader }
+    fn new(writers: Writers, still: Duration, reader: Reader, stat: Stat) -> Seen {
+        let silent = BTreeSet::new();
+        Seen { plugins: Known::new(), files: Known::new(), writers, still, reader, stat, silent }
     }
 
     /// Looks at everything and returns what is different from the last look.
     fn look(&mut self, paths: &WatchPaths) -> Vec<Change> {
-        let mut plugins: Vec<PathBuf> = paths.dirs.iter().flat_map(|dir| plugins_in(dir)).collect();
-        plugins.sort();
+        let plugins = self.list(&paths.dirs);
+        let plugins = self.find(&plugins);
+        let files = self.find(&paths.files);
         let mut out = Vec::new();
         let is_writing = |path: &Path| self.writers.is_writing(path, self.still);
         let (changed, _) = compare(&mut self.plugins, &plugins, &self.reader, is_writing);
         if !changed.is_empty() {
             out.push(Change::Plugins(changed));
         }
-        let (changed, same) = compare(&mut self.files, &paths.files, &self.reader, |_| false);
+        let (changed, same) = compare(&mut self.files, &files, &self.reader, |_| false);
         out.extend(changed.into_iter().map(Change::File));
         out.extend(same.into_iter().map(Change::Same));
         out
+    }
+
+    /// The plugins in the folders; of one that does not answer those that are known.
+    fn list(&mut self, dirs: &[PathBuf]) -> Vec<PathBuf> {
+        let mut plugins = Vec::new();
+        let listed = self.reader.wait_all(dirs, |dir| Ok(plugins_in(dir)));
+        for (dir, listed) in dirs.iter().zip(listed) {
+            match self.answered(dir, listed) {
+                Some(listed) => plugins.extend(listed),
+                None => {
+                    plugins.extend(
+                        self.plugins.keys().filter(|path| path.parent() == Some(dir.as_path())).cloned(),
+                    );
+                }
+            }
+        }
+        plugins
+    }
+
+    /// Looks at each path, at many of them at once.
+    fn find(&mut self, paths: &[PathBuf]) -> BTreeMap<PathBuf, Found> {
+        let stat = Arc::clone(&self.stat);
+        let found = self.reader.wait_all(paths, move |path| Ok(stat(path)));
+        let found = paths.iter().zip(found).map(|(path, found)| {
+            let found = match self.answered(path, found) {
+                Some(Some(mark)) => Found::File(mark),
+                Some(None) => Found::Nothing,
+                None => Found::Silence,
+            };
+            (path.clone(), found)
+        });
+        found.collect()
+    }
+
+    /// Takes an answer; reports a path when it falls silent and when it answers again.
+    fn answered<T>(&mut self, path: &Path, answer: io::Result<T>) -> Option<T> {
+        match answer {
+            Ok(answer) => {
+                if self.silent.remove(path) {
+                    tracing::info!(path = %path.display(), "watched path answers again");
+                }
+                Some(answer)
+            }
+            Err(error) => {
+                if self.silent.insert(path.to_owned()) {
+                    tracing::warn!(
+                        path = %path.display(),
+                        %error,
+                        "watched path does not answer; changes of it are not seen until it does"
+                    );
+                }
+                None
+            }
+        }
     }
 }
 
@@ -318,26 +393,26 @@ pub(crate) fn plugins_in(dir: &Path) -> Vec<PathBuf> {
 /// The files whose contents changed, and those that were only written again.
 fn compare(
     known: &mut Known,
-    paths: &[PathBuf],
+    found: &BTreeMap<PathBuf, Found>,
     reader: &Reader,
     is_writing: impl Fn(&Path) -> bool,
 ) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let (mut changed, mut same) = (BTreeSet::new(), Vec::new());
-    for path in paths {
-        let Some(mark) = Mark::of(path) else { continue };
-        if known.get(path).is_some_and(|(old, _)| *old == mark) || is_writing(path) {
+    for (path, found) in found {
+        let Found::File(mark) = found else { continue };
+        if known.get(path).is_some_and(|(old, _)| old == mark) || is_writing(path) {
             continue;
         }
         // The mark is older than the contents: a write in between shows at the next look.
-        let Ok(hash) = content_hash(path, &mark, reader) else { continue };
-        let old = known.insert(path.clone(), (mark, hash));
+        let Ok(hash) = content_hash(path, mark, reader) else { continue };
+        let old = known.insert(path.clone(), (mark.clone(), hash));
         match old {
             Some((_, old)) if old == hash => same.push(path.clone()),
             _ => drop(changed.insert(path.clone())),
         }
     }
     known.retain(|path, _| {
-        let there = paths.contains(path) && fs::metadata(path).is_ok_and(|m| m.is_file());
+        let there = matches!(found.get(path), Some(Found::File(_) | Found::Silence));
         if !there {
             changed.insert(path.clone());
         }
@@ -355,4 +430,113 @@ fn content_hash(path: &Path, mark: &Mark, reader: &Reader) -> io::Result<blake3:
         io::copy(&mut io::Read::take(file::open_regular(path)?, HASH_BYTES_MAX), &mut hasher)?;
         Ok(hasher.finalize())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+
+    use super::*;
+
+    /// Lets callers through when it is open.
+    #[derive(Default)]
+    struct Gate {
+        is_open: Mutex<bool>,
+        turned: Condvar,
+    }
+
+    impl Gate {
+        fn turn(&self, open: bool) {
+            *self.is_open.lock().expect("no panic") = open;
+            self.turned.notify_all();
+        }
+
+        fn pass(&self) {
+            let is_open = self.is_open.lock().expect("no panic");
+            drop(self.turned.wait_while(is_open, |is_open| !*is_open).expect("no panic"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_answer_is_given_up_and_the_others_are_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["a.wasm", "hangs.wasm", "config.toml"] {
+            fs::write(path(name), "one").expect("writable");
+        }
+        let paths = WatchPaths {
+            dirs: vec![folder.path().to_owned()],
+            files: vec![path("config.toml")],
+            times: WatchTimes::default(),
+        };
+        let gate = Arc::new(Gate::default());
+        let stat = {
+            let gate = Arc::clone(&gate);
+            move |path: &Path| {
+                if path.ends_with("hangs.wasm") {
+                    gate.pass();
+                }
+                Mark::of(path)
+            }
+        };
+        // Longer than a busy machine pauses; twice so long is waited for the file.
+        let reader = Reader::new(Duration::from_secs(1));
+        let mut seen = Seen::new(Writers::default(), Duration::ZERO, reader, Arc::new(stat));
+        let plugin = |name: &str| Change::Plugins(vec![path(name)]);
+
+        assert_eq!(seen.look(&paths), [plugin("a.wasm"), Change::File(path("config.toml"))]);
+        assert_eq!(seen.silent, BTreeSet::from([path("hangs.wasm")]));
+        for text in ["two", "three", "four"] {
+            fs::write(path("a.wasm"), text).expect("writable");
+            assert_eq!(seen.look(&paths), [plugin("a.wasm")]);
+        }
+        // When it answers it is seen.
+        gate.turn(true);
+        let first = loop {
+            match seen.look(&paths) {
+                none if none.is_empty() => std::thread::yield_now(),
+                some => break some,
+            }
+        };
+        assert_eq!(first, [plugin("hangs.wasm")]);
+        assert!(seen.silent.is_empty());
+        // Known and silent is not gone.
+        gate.turn(false);
+        fs::write(path("config.toml"), "two").expect("writable");
+        assert_eq!(seen.look(&paths), [Change::File(path("config.toml"))]);
+        gate.turn(true);
+        fs::remove_file(path("hangs.wasm")).expect("there");
+        let gone = loop {
+            match seen.look(&paths) {
+                none if none.is_empty() => std::thread::yield_now(),
+                some => break some,
+            }
+        };
+        assert_eq!(gone, [plugin("hangs.wasm")]);
+    }
+
+    #[test]
+    fn the_plugins_of_a_folder_that_does_not_answer_are_not_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("a.wasm"), "one").expect("writable");
+        let paths = WatchPaths { dirs: vec![folder.path().to_owned()], ..WatchPaths::default() };
+        let reader = Reader::new(Duration::from_secs(60));
+        let mut seen = Seen::new(Writers::default(), Duration::ZERO, reader, Arc::new(Mark::of));
+        assert_eq!(seen.look(&paths).len(), 1);
+        // As many hang as may: the folder is not asked any more.
+        let gate = Arc::new(Gate::default());
+        let hanging = Reader::new(Duration::from_millis(1));
+        for _ in 0..2 {
+            let gate = Arc::clone(&gate);
+            let hung = hanging.wait(folder.path(), move |_| {
+                gate.pass();
+                Ok(())
+            });
+            assert!(hung.is_err());
+        }
+        seen.reader = hanging.waiting(Duration::from_secs(60));
+        assert!(seen.look(&paths).is_empty());
+        assert_eq!(seen.silent, BTreeSet::from([folder.path().to_owned()]));
+        gate.turn(true);
+    }
 }
