@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -28,6 +28,10 @@ const SUFFIX: &str = "cwasm";
 /// An entry that states that compiling was given up, within which limits, and why.
 const GIVEN_UP_SUFFIX: &str = "given-up";
 const CHECKSUM_BYTES: usize = blake3::OUT_LEN;
+/// The ending of a file that is being written aside.
+pub(crate) const ASIDE_SUFFIX: &str = "tmp";
+/// One that is older was left by a process that died. Writing takes seconds.
+const ASIDE_AGE_MAX: Duration = Duration::from_secs(600);
 
 pub(crate) struct CodeCache {
     dir: PathBuf,
@@ -62,6 +66,7 @@ impl CodeCache {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(dir)?;
         dir_check(dir)?;
+        leftovers_remove(dir);
         let mut hasher = KeyHasher(blake3::Hasher::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let engine_key = hasher.0.finalize().to_hex()[..32].to_owned();
@@ -182,7 +187,7 @@ fn entry_read(path: &Path) -> io::Result<Vec<u8>> {
 fn entry_write(path: &Path, code: &[u8]) -> io::Result<()> {
     static ASIDE: AtomicU64 = AtomicU64::new(0);
     let number = ASIDE.fetch_add(1, Ordering::Relaxed);
-    let aside = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+    let aside = path.with_extension(format!("{}-{number}.{ASIDE_SUFFIX}", std::process::id()));
     let write = || {
         let mut file = private_file(&aside)?;
         file.write_all(code)?;
@@ -192,6 +197,21 @@ fn entry_write(path: &Path, code: &[u8]) -> io::Result<()> {
     write().inspect_err(|_| {
         let _ = fs::remove_file(&aside);
     })
+}
+
+/// Removes files that a process which died was writing aside: no bound counts them. Those of a process that still writes
+/// stay. A failure leaves them for the next start.
+pub(crate) fn leftovers_remove(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_aside = path.extension().is_some_and(|e| e == ASIDE_SUFFIX);
+        let age =
+            entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
+        if is_aside && age.is_ok_and(|age| age > ASIDE_AGE_MAX) {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// Makes a new file that only this user reads and writes.
@@ -239,4 +259,24 @@ pub(crate) fn component(engine: &Engine, code: &[u8]) -> wasmtime::Result<Compon
     // holds the hash of everything this engine's code depends on. Only `put` writes such files. Somebody who can act as
     // this user can replace this program as well.
     unsafe { Component::deserialize(engine, code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_process_left_is_removed_and_what_is_being_written_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let make = |name: &str, age: Duration| {
+            let file = File::create(folder.path().join(name)).expect("writable");
+            file.set_modified(SystemTime::now() - age).expect("set");
+        };
+        make("a.7-0.tmp", ASIDE_AGE_MAX + Duration::from_secs(60));
+        make("b.8-0.tmp", Duration::ZERO);
+        make("c.cwasm", ASIDE_AGE_MAX * 2);
+        leftovers_remove(folder.path());
+        let left = |name: &str| folder.path().join(name).exists();
+        assert_eq!(["a.7-0.tmp", "b.8-0.tmp", "c.cwasm"].map(left), [false, true, true]);
+    }
 }

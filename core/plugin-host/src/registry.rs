@@ -255,8 +255,7 @@ impl Registry {
             match change {
                 Change::Good(outcome) => {
                     if let Some((digest, bytes)) = entry.serve(outcome) {
-                        let generation = entry.generation;
-                        good.push(Good { key: key.clone(), generation, digest, bytes });
+                        good.push(Good { key: key.clone(), digest, bytes });
                     }
                     entry.good();
                 }
