@@ -155,11 +155,15 @@ impl Child<'_> {
         &self,
         status: ExitStatus,
         io: io::Result<()>,
-        code: Vec<u8>,
+        mut code: Vec<u8>,
         said: &str,
     ) -> Result<Vec<u8>, LoadError> {
         match (code.first(), status.success()) {
-            (Some(&DONE), true) if code.len() as u64 <= CODE_BYTES_MAX => Ok(code[1..].to_vec()),
+            (Some(&DONE), true) if code.len() as u64 <= CODE_BYTES_MAX => {
+                // In place: a copy would be up to half a GiB more for a moment.
+                code.remove(0);
+                Ok(code)
+            }
             (Some(&DONE), true) => Err(LoadError::Host("the compiled code is too large".to_owned())),
             (Some(&REFUSED), true) => {
                 let text = String::from_utf8_lossy(&code[1..]);
