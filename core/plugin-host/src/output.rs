@@ -234,9 +234,9 @@ mod tests {
             let lines = Lines::of(|| {
                 let output =
                     GuestOutput::new("x".into(), Arc::new(Border::new(&[SECRET.to_owned()])), 100 + part);
-                output.write(Stream::Err, SECRET[..part].as_bytes());
+                output.write(Stream::Err, &SECRET.as_bytes()[..part]);
                 output.write(Stream::Out, &[b'z'; 200]);
-                output.write(Stream::Err, SECRET[part..].as_bytes());
+                output.write(Stream::Err, &SECRET.as_bytes()[part..]);
             });
             assert_masked(&lines, &part.to_string());
             assert!(!lines.iter().any(|line| line.contains("s3c")), "{lines:?}");
