@@ -137,6 +137,20 @@ async fn a_key_and_an_order_make_one_thing() {
     two.proven().await;
 }
 
+/// The names were made so that a hash of user and order was the key of a lock that an open store holds, or that every
+/// change holds.
+#[tokio::test]
+async fn the_name_of_an_order_is_no_lock_of_the_engine() {
+    let Some(two) = Two::new() else { return };
+    for (user, order) in [(7, "Oi7qEd_XTLSq"), (1, "Bbe4gmKLHMZB"), (2, "VbUBOtndMP5t")] {
+        let began_at = std::time::Instant::now();
+        let draft = PaymentDraft { user: UserId(user), ..payment(order, None) };
+        let created = two.stores[0].payment_create(draft).await.unwrap();
+        assert!(matches!(created, PaymentCreated::Created(_)), "{created:?}");
+        assert!(began_at.elapsed() < Duration::from_secs(2), "{order}: {:?}", began_at.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn a_payment_is_credited_once_and_its_refunds_fit_into_it() {
     let Some(two) = Two::new() else { return };

@@ -92,6 +92,9 @@ pub(crate) struct Sql {
 }
 
 /// What has no row to lock. The numbers keep the keys of one kind apart from those of another.
+///
+/// Advisory locks of one number belong to the engine, and no client may choose their key: [`sole`](super::sole) has two
+/// that stop the store. A lock whose key is input has two numbers, which the server keeps apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lock {
     /// An operator's sessions in the console, by account.

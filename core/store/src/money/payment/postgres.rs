@@ -29,7 +29,9 @@ const GET: &str = concat!("select ", payment_columns!(), " from payment where id
 
 const GET_LOCKED: &str = concat!("select ", payment_columns!(), " from payment where id = $1 for update");
 
-const ORDER_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended($2, $1))";
+/// Two numbers, whose locks never meet those of one number: a client chooses the name, and a hash can be inverted. With
+/// one number, a chosen name was the key of a lock of the engine.
+const ORDER_LOCK: &str = "select pg_advisory_xact_lock(hashint8($1), hashtext($2))";
 
 /// The newest paid payment of an order, if that counts, else the newest open one.
 const OF_ORDER: &str = concat!(
