@@ -72,9 +72,11 @@ const COUNTED: [&str; 2] = [
 const END_FILLING: &str =
     "alter table sms enable trigger waiting; alter table sms_idempotency enable trigger counted";
 
-/// The server waits while records are written.
+/// The server waits while records are written, also when the disk stands still and nothing is read for a while; a
+/// machine that is gone still ends the connection by its keepalives.
 const BEGIN_READING: &str = "begin isolation level repeatable read read only;
-    set local idle_in_transaction_session_timeout = 0; set local statement_timeout = 0";
+    set local idle_in_transaction_session_timeout = 0; set local statement_timeout = 0;
+    set local tcp_user_timeout = 0";
 
 impl Store {
     /// Writes every record to a file, consistent with one moment, and returns their approximate number once the file

@@ -30,7 +30,8 @@ const VERSION_MIN: u32 = 130_000;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A silent peer is noticed within about 25 s.
+/// A silent peer is noticed within about 25 s, by the gateway and by the server: when the machine of a gateway is gone,
+/// its lock stays until the server notices. By the defaults of its system a server asks after two hours.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -101,9 +102,14 @@ impl Address {
             .tcp_user_timeout(SILENCE_MAX)
             .target_session_attrs(TargetSessionAttrs::ReadWrite);
         let settings = format!(
-            "-c search_path={SCHEMA} -c lock_timeout={} -c idle_in_transaction_session_timeout={} -c timezone=UTC",
+            "-c search_path={SCHEMA} -c lock_timeout={} -c idle_in_transaction_session_timeout={} -c timezone=UTC \
+             -c tcp_keepalives_idle={} -c tcp_keepalives_interval={} -c tcp_keepalives_count={} -c tcp_user_timeout={}",
             LOCK_TIMEOUT.as_millis(),
-            IDLE_TIMEOUT.as_millis()
+            IDLE_TIMEOUT.as_millis(),
+            KEEPALIVE_IDLE.as_secs(),
+            KEEPALIVE_INTERVAL.as_secs(),
+            KEEPALIVE_RETRIES,
+            SILENCE_MAX.as_millis()
         );
         let own = config.get_options().map(|own| format!("{own} ")).unwrap_or_default();
         config.options(format!("{own}{settings}"));
@@ -378,4 +384,33 @@ pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use chelseru_postgres_server::server;
+
+    use super::*;
+    use crate::engine::postgres::server::Database;
+
+    /// Over a socket of the machine the settings say 0, and nothing is needed.
+    #[tokio::test]
+    async fn a_server_asks_a_silent_gateway_whether_it_is_there() {
+        let Some(server) = server() else { return };
+        let database = Database::new();
+        server.run("create role caller login password 'pass-word'");
+        let url = format!("postgres://caller:pass-word@127.0.0.1:{}/{}", server.port(), database.name);
+        let (client, _task) = Address::parse(&url).unwrap().connect(&Handle::current()).await.unwrap();
+        for (setting, value) in [
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+            ("tcp_user_timeout", "20000"),
+        ] {
+            let row = client.query_one("select current_setting($1)", &[&setting]).await.unwrap();
+            assert_eq!(row.get::<_, String>(0), value, "{setting}");
+        }
+        drop(client);
+        server.run("drop role caller");
+    }
 }
