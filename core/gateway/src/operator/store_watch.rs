@@ -3,7 +3,8 @@
 //! A writer blocked in the operating system (a disk that does not answer) cannot be recovered from inside. The
 //! gateway is unhealthy once a change has waited for [`STALL_UNHEALTHY`]. After [`STALL_END`] the process exits with
 //! a failure status, so its supervisor restarts it. A separate thread watches, because the runtime's threads may be
-//! blocked as well.
+//! blocked as well. A database server that stands still is no reason to exit: every wait for it ends by itself, and
+//! every gateway over it would exit at once.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::operator::metrics::{Metrics, store_gauge};
 
 /// How long the oldest change may wait before the gateway is unhealthy.
 pub(crate) const STALL_UNHEALTHY: Duration = Duration::from_secs(10);
-/// How long the oldest change may wait before the process exits.
+/// How long the oldest change may wait for the disk of an embedded store before the process exits.
 const STALL_END: Duration = Duration::from_secs(60);
 /// How often the oldest change is checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,7 +32,8 @@ pub(crate) fn storage(store: &Store) -> Storage {
     if store.has_failed() || matches!(store.health(), Health::Failed(_)) {
         Storage::Failed
     } else if store.oldest_waiting() >= STALL_UNHEALTHY {
-        Storage::Stalled
+        // Of a server nobody here can say more than that it does not answer.
+        if store.is_folder() { Storage::Stalled } else { Storage::Away }
     } else if matches!(store.health(), Health::Away(_)) {
         Storage::Away
     } else if store.room() == DiskRoom::None {
@@ -52,7 +54,7 @@ pub(crate) fn watch(store: Store, log: LogHandle) -> std::io::Result<()> {
             // Every request would say the same.
             log.hush(storage != Storage::Serving);
             let waiting = store.oldest_waiting();
-            if waiting >= STALL_END {
+            if ends(store.is_folder(), waiting) {
                 let seconds = waiting.as_secs();
                 tracing::error!(seconds, "the disk does not answer; the process exits");
                 std::process::exit(1);
@@ -72,6 +74,11 @@ pub(crate) fn watch(store: Store, log: LogHandle) -> std::io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Whether nothing helps a stuck store but another process.
+fn ends(is_folder: bool, waiting: Duration) -> bool {
+    is_folder && waiting >= STALL_END
 }
 
 /// Counts the store's records continuously, a few at a time.
@@ -127,5 +134,17 @@ pub(crate) fn measure(store: &Store, records: &RecordCount, metrics: &Metrics) {
     }
     if let Some(records) = records.get() {
         gauge(store_gauge::RECORDS, records as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_ends_for_its_disk_and_not_for_a_server() {
+        let just_under = STALL_END - Duration::from_millis(1);
+        assert_eq!([just_under, STALL_END].map(|waiting| ends(true, waiting)), [false, true]);
+        assert!(!ends(false, STALL_END * 10));
     }
 }

@@ -97,7 +97,7 @@ async fn insist<T, F: Future<Output = Result<T, StoreError>>>(request: impl Fn()
     }
 }
 
-async fn log_in(store: &Store, user: u64) {
+pub(super) async fn log_in(store: &Store, user: u64) {
     let (number, at) = (format!("+98912000000{user}"), 1000 * user);
     store.challenge_open(challenge(&number, at, at)).await.unwrap();
     let outcome = store.login_with_challenge(login(&number, RIGHT, at)).await.unwrap();
@@ -105,7 +105,7 @@ async fn log_in(store: &Store, user: u64) {
     assert_eq!(found.id, UserId(user));
 }
 
-async fn pair(store: &Store) -> RoomId {
+pub(super) async fn pair(store: &Store) -> RoomId {
     let draft = super::chat::pair(ALICE, UserId(2), Additions::Admit);
     let made = super::chat::answered(|then| store.chat_pair_open(draft, then)).await;
     let RoomMade::New { room, .. } = made else { panic!("{made:?}") };
@@ -122,6 +122,18 @@ async fn pay(store: Arc<Store>, key: u8) -> Result<SpendId, StoreError> {
 
 /// Sends the message with this client id; returns its number.
 async fn say(store: Arc<Store>, room: RoomId, key: u8) -> Result<u64, StoreError> {
+    match append(&store, room, key)?.await.unwrap()? {
+        Judged::Done(Appended::Known { message, .. } | Appended::New { message, .. }) => Ok(message.seq),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Begins to append the message with this client id.
+pub(super) fn append(
+    store: &Store,
+    room: RoomId,
+    key: u8,
+) -> Result<tokio::sync::oneshot::Receiver<Result<Judged<Appended>, StoreError>>, StoreError> {
     let body = MessageBody {
         kind: "text".to_owned(),
         text: format!("message {key}"),
@@ -134,8 +146,5 @@ async fn say(store: Arc<Store>, room: RoomId, key: u8) -> Result<u64, StoreError
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let then = move |result| drop(sender.send(result));
     store.chat_message_append(draft, |_: &RoomFacts| Ok(()), then)?;
-    match receiver.await.unwrap()? {
-        Judged::Done(Appended::Known { message, .. } | Appended::New { message, .. }) => Ok(message.seq),
-        other => panic!("{other:?}"),
-    }
+    Ok(receiver)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chelseru_postgres_server::{Server, connected, on_runtime, server};
+use chelseru_store::chat::{Appended, Judged};
 use chelseru_store::{
     AuditDraft, AuditLog, AuditQuery, Health, RefreshDraft, RefreshOutcome, StoreError, UserDraft, UserMade,
 };
@@ -204,6 +205,38 @@ async fn a_server_that_stands_still_is_given_up_and_nothing_is_made_twice() {
     assert!(proxy.has_cut());
     let sessions = store.sessions_before(None, 10).await.unwrap().len();
     assert!(made.contains(&sessions), "{sessions} sessions for {made:?} logins");
+}
+
+/// Changes of one room run one after another; a server that stands still is waited for once, and not by each.
+#[tokio::test]
+async fn the_changes_of_a_room_wait_together_for_a_server_that_stands_still() {
+    if server().is_none() {
+        return;
+    }
+    let database = Database::new();
+    let proxy = Proxy::new(database.server.socket());
+    let url = format!("host=127.0.0.1 port={} user=owner dbname={}", proxy.port, database.name);
+    let (answer_wait, connection_wait) = (Duration::from_secs(3), Duration::from_secs(1));
+    let store = opened(&url, StoreOptions { answer_wait, connection_wait, ..options() }).unwrap();
+    for user in 1..=2 {
+        failover::log_in(&store, user).await;
+    }
+    let room = failover::pair(&store).await;
+    let append = |key| failover::append(&store, room, key).unwrap();
+    append(1).await.unwrap().unwrap();
+    proxy.stand_still(true);
+    let began_at = Instant::now();
+    for answer in futures_util::future::join_all((2..8).map(append)).await {
+        let answer = answer.unwrap();
+        assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
+    }
+    let took = began_at.elapsed();
+    assert!(took < answer_wait + connection_wait + Duration::from_secs(1), "{took:?}");
+    assert_eq!(store.oldest_waiting(), Duration::ZERO);
+    proxy.stand_still(false);
+    let after = until(async || append(9).await.unwrap(), Result::is_ok).await.unwrap();
+    let Judged::Done(Appended::New { message, .. }) = after else { panic!("{after:?}") };
+    assert_eq!(message.seq, 2, "what was refused is not there");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Stands between a store and its database, and cuts the connection around a COMMIT.
+//! Stands between a store and its database, and cuts the connection around a COMMIT, or stands still.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use chelseru_postgres_server::on_runtime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
 
 /// Where the next commit's connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub(crate) struct Proxy {
     cut: Arc<AtomicUsize>,
     /// Where new connections lead.
     socket: Arc<Mutex<PathBuf>>,
+    still: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -35,18 +37,24 @@ impl Proxy {
         let cut = Arc::new(AtomicUsize::new(Cut::Nowhere as usize));
         let socket = Arc::new(Mutex::new(socket));
         let (seen, leads_to) = (Arc::clone(&cut), Arc::clone(&socket));
+        let (still, stands) = watch::channel(false);
         let port = on_runtime(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
             tokio::spawn(async move {
                 while let Ok((client, _)) = listener.accept().await {
                     let socket = leads_to.lock().unwrap().clone();
-                    tokio::spawn(between(client, socket, Arc::clone(&seen)));
+                    tokio::spawn(between(client, socket, Arc::clone(&seen), stands.clone()));
                 }
             });
             port
         });
-        Proxy { port, cut, socket }
+        Proxy { port, cut, socket, still }
+    }
+
+    /// Whether nothing passes on any connection, and none is closed. Connections are taken.
+    pub(crate) fn stand_still(&self, still: bool) {
+        self.still.send_replace(still);
     }
 
     /// Lets new connections lead to another server.
@@ -69,15 +77,24 @@ impl Proxy {
 const COMMITTED: &[u8] = b"COMMIT\0";
 
 /// Forwards in both directions until one side ends, or the cut is due.
-async fn between(client: TcpStream, socket: PathBuf, cut: Arc<AtomicUsize>) {
+async fn between(
+    client: TcpStream,
+    socket: PathBuf,
+    cut: Arc<AtomicUsize>,
+    mut stands: watch::Receiver<bool>,
+) {
     let Ok(server) = UnixStream::connect(socket).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let (silence, silent) = tokio::sync::watch::channel(false);
+    let (silence, silent) = watch::channel(false);
     let (told, mut answered) = tokio::sync::mpsc::channel::<()>(1);
+    let mut answers_stand = stands.clone();
     let answers = tokio::spawn(async move {
         let mut bytes = vec![0; 8192];
         while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
+            if answers_stand.wait_for(|still| !still).await.is_err() {
+                break;
+            }
             if *silent.borrow() {
                 // Answers to what was sent with the commit come before its own.
                 if bytes[..read].windows(COMMITTED.len()).any(|window| window == COMMITTED) {
@@ -91,6 +108,9 @@ async fn between(client: TcpStream, socket: PathBuf, cut: Arc<AtomicUsize>) {
     let mut first = true;
     while let Some(message) = message(&mut from_client, first).await {
         first = false;
+        if stands.wait_for(|still| !still).await.is_err() {
+            break;
+        }
         let due = if is_commit(&message) { cut.swap(Cut::Nowhere as usize, Ordering::SeqCst) } else { 0 };
         if due == Cut::Before as usize {
             break;

@@ -12,6 +12,7 @@
 //! Transaction ids do not do: after a crash the server gives ids again that it had given to unfinished transactions, so
 //! `pg_xact_status` reports another transaction's commit.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::sql::{Entry, Fault, Mark, Opening, Sql};
-use super::{Postgres, Shared};
+use super::{Postgres, Shared, gather};
 use crate::StoreError;
 use crate::engine::Then;
 
@@ -85,8 +86,8 @@ impl Postgres {
         F: for<'a> Fn(&'a Sql, &'a I) -> Running<'a, T> + Send + Sync + 'static,
     {
         let slot = self.shared.admit()?;
-        let job = slot.answered(Typed::new(input, run).answering(then));
-        if self.shared.lanes.add(lane, Box::pin(job)) {
+        let (step, then) = Typed::new(input, run).answering(then);
+        if self.shared.lanes.add(lane, Job { slot, step, then }) {
             self.shared.runtime.spawn(Arc::clone(&self.shared).run_lane(lane));
         }
         Ok(())
@@ -186,6 +187,13 @@ impl Drop for Slot {
     }
 }
 
+/// An admitted change that waits in a lane, with its answer.
+pub(super) struct Job {
+    slot: Slot,
+    step: Arc<dyn Step>,
+    then: Then<()>,
+}
+
 /// How one run ended.
 enum Run {
     Done(Result<(), StoreError>),
@@ -214,12 +222,27 @@ impl Shared {
         Ok(Slot { shared: Arc::clone(self), number })
     }
 
-    /// Runs the changes of a lane one after another, until none is left.
+    /// Runs the changes of a lane one after another, until none is left. A database that is away is waited for once:
+    /// those that wait behind a change that failed by it fail with it. Otherwise the last of a busy room would wait for
+    /// as many time-outs as changes are before it.
     async fn run_lane(self: Arc<Self>, lane: u64) {
-        while let Some(job) = self.lanes.next(lane) {
-            // A task of its own, so that a panic of its answer does not end the lane.
-            let _ = self.runtime.spawn(job).await;
+        while let Some(Job { slot, step, then }) = self.lanes.next(lane) {
+            let ended = slot.spawn(step).await;
+            // Before the answer: what comes after it is tried.
+            let failed = ended.as_ref().err().and_then(behind);
+            let waiting = if failed.is_some() { self.lanes.take(lane) } else { VecDeque::new() };
+            self.answer(move || then(ended)).await;
+            for Job { slot, then, .. } in waiting {
+                let error = failed.as_ref().and_then(behind).unwrap_or(StoreError::Busy);
+                drop(slot);
+                self.answer(move || then(Err(error))).await;
+            }
         }
+    }
+
+    /// Gives an answer in a task of its own, so that a panic of it does not end the lane.
+    async fn answer(&self, answer: impl FnOnce() + Send + 'static) {
+        let _ = self.runtime.spawn(async move { answer() }).await;
     }
 
     async fn look(self: Arc<Self>, step: Arc<dyn Step>) -> Result<(), StoreError> {
@@ -357,6 +380,17 @@ impl Shared {
 
 /// Forgets marks of gateways that ended long ago; one that is asked for is seconds old.
 pub(super) const FORGET_MARKS: &str = "delete from commit_mark where at < now() - interval '30 days'";
+
+/// What the changes behind one in its lane fail with, when they would only wait for the same in turn.
+fn behind(error: &StoreError) -> Option<StoreError> {
+    match error {
+        // They were not begun, so they have not happened.
+        StoreError::Unsure => {
+            Some(StoreError::Unavailable { reason: "the database did not answer a change before".to_owned() })
+        }
+        other => gather::shared(other),
+    }
+}
 
 /// Keeps a connection in the middle of a transaction out of the pool, also when the operation panics.
 struct Guard(Option<Sql>);

@@ -143,7 +143,7 @@ impl<Q: Send + 'static, A: Send + 'static> UnderWay<Q, A> {
 }
 
 /// An error that every statement of this moment has.
-fn shared(error: &StoreError) -> Option<StoreError> {
+pub(super) fn shared(error: &StoreError) -> Option<StoreError> {
     match error {
         StoreError::Unavailable { reason } => Some(StoreError::Unavailable { reason: reason.clone() }),
         StoreError::Busy => Some(StoreError::Busy),

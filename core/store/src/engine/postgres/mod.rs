@@ -41,6 +41,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use self::agent::Agents;
+use self::change::Job;
 use self::connect::Address;
 use self::gate::Gate;
 use self::gather::Gather;
@@ -77,7 +78,7 @@ pub(crate) struct Shared {
     answer_wait: Duration,
     /// Names this opening of the store in rows that only it may go on with.
     pub(crate) instance: Uuid,
-    lanes: Lanes,
+    lanes: Lanes<Job>,
     waiting: AtomicUsize,
     moments: Mutex<Moments>,
     commits: AtomicU64,
