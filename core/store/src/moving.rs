@@ -25,9 +25,9 @@ use std::path::Path;
 use futures_util::future::BoxFuture;
 
 use crate::engine::moving::{Part, Progress, Records, Rows, row};
-use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::Columns;
+use crate::engine::postgres::{Postgres, store};
 use crate::engine::sled::{Sled, error, keys};
 use crate::engine::{Engine, boxed};
 use crate::{Durability, Store, StoreError, StoreOptions, chat, erasure, files, login, money, operator, sms};
@@ -56,8 +56,7 @@ const OWN_TABLES: [&str; 8] =
     ["commit_mark", "edit", "gateway", "key_mark", "lease", "migration", "node", "probe"];
 
 /// Waiting and locks of others play no part: nobody else uses the database.
-const BEGIN_FILLING: &str =
-    "begin; set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0;
+const FILL_ALONE: &str = "set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0;
     set local statement_timeout = 0; alter table sms disable trigger waiting;
     alter table sms_idempotency disable trigger counted";
 
@@ -119,6 +118,7 @@ impl Store {
     /// # Errors
     ///
     /// - [`StoreError::Database`] when this store holds anything.
+    /// - [`StoreError::Unavailable`] when another gateway has taken the database over.
     /// - [`StoreError::Copy`] with the record that could not be read or written.
     /// - [`StoreError::Unsure`] when the connection broke in the last step.
     /// - What `before_commit` returns.
@@ -131,13 +131,6 @@ impl Store {
         let (Engine::Postgres(target), Engine::Sled(source)) = (&*self.engine, &*source.engine) else {
             return Err(StoreError::Database { reason: "a copy goes from sled to PostgreSQL".to_owned() });
         };
-        let mark = target.key_mark().await?;
-        if !target.is_empty().await? || (mark.is_some() && mark != source.key_mark()?) {
-            let reason = "the database holds a store already; name an empty database, or drop its schema \
-                          `chelseru` when nothing in it is needed"
-                .to_owned();
-            return Err(StoreError::Database { reason });
-        }
         check_keys(source)?;
         fill_postgres(target, source, progress, before_commit).await
     }
@@ -198,6 +191,19 @@ fn check_keys(sled: &Sled) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses a database that holds anything but the mark of the same key.
+async fn check_empty(sql: &Sql, source: &Sled) -> Result<(), StoreError> {
+    let mark = store::key_mark(sql).await?;
+    if store::is_empty(sql).await? && (mark.is_none() || mark == source.key_mark()?) {
+        return Ok(());
+    }
+    let reason =
+        "the database holds a store already; name an empty database, or drop its schema `chelseru` when \
+                  nothing in it is needed"
+            .to_owned();
+    Err(StoreError::Database { reason })
+}
+
 /// Refuses tables that no part knows.
 async fn check_tables(sql: &Sql) -> Result<(), StoreError> {
     let known: Vec<&str> = PARTS.iter().flat_map(|part| part.tables).chain(&OWN_TABLES).copied().collect();
@@ -221,8 +227,11 @@ async fn fill_postgres(
     progress: Progress<'_>,
     before_commit: BoxFuture<'_, Result<(), StoreError>>,
 ) -> Result<(), StoreError> {
-    let sql = target.alone().await?;
-    sql.simple(BEGIN_FILLING).await.map_err(|(_, error)| error)?;
+    // As a change of a term: a gateway that takes the database over (this one's lock is lost with its connection) waits
+    // for the commit, and does not take what was filled for an empty store.
+    let sql = target.alone_in_term().await?;
+    check_empty(&sql, sled).await?;
+    sql.simple(FILL_ALONE).await.map_err(|(_, error)| error)?;
     check_tables(&sql).await?;
     let rows = Rows::new(sled, &sql, progress);
     put_own(&rows).await?;

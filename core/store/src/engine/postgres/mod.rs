@@ -24,7 +24,7 @@ pub(crate) mod sole;
 pub(crate) mod sql;
 pub(crate) mod value;
 
-mod store;
+pub(crate) mod store;
 
 #[cfg(test)]
 #[allow(dead_code, reason = "written for the tests outside the crate, which use all of it")]
@@ -47,7 +47,7 @@ use self::gate::Gate;
 use self::gather::Gather;
 use self::lanes::Lanes;
 use self::sole::{Company, Sole};
-use self::sql::{Mark, Sql};
+use self::sql::{Fault, Mark, Sql};
 use crate::engine::sled::commit::{CommitStats, Health};
 use crate::space::Space;
 use crate::{DiskRoom, StoreError, StoreOptions};
@@ -141,6 +141,21 @@ impl Postgres {
     /// A connection for one long transaction. It ends with what is returned, and the transaction with it.
     pub(crate) async fn alone(&self) -> Result<Sql, StoreError> {
         Ok(Sql::once(self.shared.client().await?))
+    }
+
+    /// [`Postgres::alone`], with a transaction that changes something. A gateway that takes the database over waits for
+    /// its end, as for that of any change: see [`sole`].
+    pub(crate) async fn alone_in_term(&self) -> Result<Sql, StoreError> {
+        let sql = self.alone().await?;
+        let term = self.shared.sole.term();
+        sql.simple("begin isolation level read committed").await.map_err(|(_, error)| error)?;
+        if let Err((fault, error)) = sql.enter(term).await {
+            if fault == Fault::Overtaken {
+                self.shared.sole.overtaken(term);
+            }
+            return Err(error);
+        }
+        Ok(sql)
     }
 
     pub(crate) fn close(&self) {

@@ -235,6 +235,21 @@ impl Sql {
         Ok(())
     }
 
+    /// Enters a term in a transaction that has no mark: keeps a gateway that takes the database over waiting until its
+    /// end, and fails when one has taken it over already.
+    pub(super) async fn enter(&self, term: i64) -> Result<(), (Fault, StoreError)> {
+        let client = self.client();
+        let entered = async {
+            client.execute(ENTER, &[&sole::CHANGES]).await?;
+            // Only now: a statement sees what was committed before it began.
+            client.query_one("select exists (select from gateway where term = $1)", &[&term]).await
+        };
+        match self.answered(entered).await?.get(0) {
+            true => Ok(()),
+            false => Err((Fault::Overtaken, StoreError::Unavailable { reason: sole::OVERTAKEN.to_owned() })),
+        }
+    }
+
     /// Ends the transaction. The outer error is that of COMMIT itself; the inner one is that of what was sent with it,
     /// and the transaction is rolled back then.
     #[allow(clippy::type_complexity, reason = "the two errors mean different things")]

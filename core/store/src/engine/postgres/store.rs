@@ -1,13 +1,25 @@
 //! The operations of the store itself.
 
 use super::Postgres;
+use super::sql::Sql;
 use crate::StoreError;
+
+/// See [`Store::is_empty`](crate::Store::is_empty).
+pub(crate) async fn is_empty(sql: &Sql) -> Result<bool, StoreError> {
+    let used = "select has_rows('{migration, commit_mark, node, lease}')
+        or exists (select from audit_count where entries > 0)";
+    Ok(!sql.row(used, &[]).await?.get::<_, bool>(0))
+}
+
+/// See [`Store::key_mark`](crate::Store::key_mark).
+pub(crate) async fn key_mark(sql: &Sql) -> Result<Option<Vec<u8>>, StoreError> {
+    let row = sql.found("select mark from key_mark", &[]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
 
 impl Postgres {
     pub(crate) async fn is_empty(&self) -> Result<bool, StoreError> {
-        let sql = self.reader().await?;
-        let used = "select has_rows('{migration, commit_mark, node, lease}') or exists (select from audit_count where entries > 0)";
-        Ok(!sql.row(used, &[]).await?.get::<_, bool>(0))
+        is_empty(&self.reader().await?).await
     }
 
     pub(crate) async fn is_unused(&self) -> Result<bool, StoreError> {
@@ -30,9 +42,7 @@ impl Postgres {
     }
 
     pub(crate) async fn key_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let sql = self.reader().await?;
-        let row = sql.found("select mark from key_mark", &[]).await?;
-        Ok(row.map(|row| row.get(0)))
+        key_mark(&self.reader().await?).await
     }
 
     /// One statement.

@@ -2,6 +2,7 @@
 
 use chelseru_store::StoreError;
 
+use super::super::server::{opened, options};
 use super::*;
 
 async fn filled() -> TestStore {
@@ -59,6 +60,64 @@ async fn a_copy_that_does_not_end_leaves_nothing() {
     // And it can be filled after that.
     target.fill_from(&source, &|_, _| {}, Box::pin(async { Ok(()) })).await.unwrap();
     assert_eq!(target.users_list(None, 10).await.unwrap(), source.users_list(None, 10).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_database_that_another_gateway_took_over_is_not_filled() {
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let source = filled().await;
+    let target = TestStore::new(Engine::Postgres);
+    target.database.as_ref().unwrap().run("update gateway set term = term + 1").unwrap();
+    let refused = target.fill_from(&source, &|_, _| {}, Box::pin(async { Ok(()) })).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    assert!(target.is_empty().await.unwrap() && target.key_mark().await.unwrap().is_none());
+}
+
+/// The lock is lost with its connection, and the copy has another one.
+#[tokio::test]
+async fn no_gateway_takes_over_a_database_that_is_being_filled() {
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let source = filled().await;
+    let target = TestStore::new(Engine::Postgres);
+    let database = target.database.as_ref().unwrap();
+    let before_commit = Box::pin(async {
+        let refused = follower(database.url()).await;
+        assert!(matches!(refused, Err(StoreError::InUse { .. })), "{refused:?}");
+        Ok(())
+    });
+    target.fill_from(&source, &|_, _| {}, before_commit).await.unwrap();
+    assert_eq!(target.users_list(None, 10).await.unwrap(), source.users_list(None, 10).await.unwrap());
+}
+
+/// Opens a database in the moment in which its gateway has lost the lock, before that one takes it again.
+async fn follower(url: String) -> Result<(), StoreError> {
+    let lock: i64 = 0x6368_656c_7365_0002;
+    let between = chelseru_postgres_server::connected(url.clone()).await.unwrap();
+    // Who waits gets the lock as soon as it is free.
+    let end = "select pg_terminate_backend(pid) from pg_locks
+        where locktype = 'advisory' and granted and (classid::bigint << 32) | objid::bigint = $1 and objsubid = 1
+            and database = (select oid from pg_database where datname = current_database())";
+    let killer = chelseru_postgres_server::connected(url.clone()).await.unwrap();
+    let waited = async { between.execute("select pg_advisory_lock($1)", &[&lock]).await };
+    let killed = async {
+        let waits = "select from pg_locks where locktype = 'advisory' and not granted
+            and database = (select oid from pg_database where datname = current_database())";
+        while killer.query_opt(waits, &[]).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        killer.execute(end, &[&lock]).await
+    };
+    let (waited, killed) = tokio::join!(waited, killed);
+    waited.and(killed).unwrap();
+    // It asks for the lock much more often than the gateway that has lost it.
+    let opening = tokio::task::spawn_blocking(move || opened(&url, options()).map(drop));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(between);
+    opening.await.unwrap()
 }
 
 #[tokio::test]
