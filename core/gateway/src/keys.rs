@@ -73,7 +73,7 @@ pub(crate) async fn pair(
             );
         }
         // The mark comes first: a key beside a store without a mark means that the store was lost.
-        set_mark(store, key).await?;
+        set_mark(data_dir, store, key, accepted).await?;
         return create(data_dir, &path, key.expose())
             .map_err(|error| format!("{}: cannot be written: {error}", path.display()));
     }
@@ -94,7 +94,7 @@ pub(crate) async fn pair(
         // Accepted, or stored by a version without marks.
         _ => {}
     }
-    set_mark(store, key).await
+    set_mark(data_dir, store, key, accepted).await
 }
 
 /// Checks that the key in a data folder is that of its store.
@@ -111,8 +111,20 @@ pub(crate) async fn check(data_dir: &Path, store: &Store) -> Result<(), String> 
     }
 }
 
-async fn set_mark(store: &Store, key: &MasterKey) -> Result<(), String> {
-    store.key_mark_set(mark_of(key)).await.map_err(|error| error.to_string())
+/// Several gateways may start over one empty database at the same time. One of them makes the key, and the others are
+/// refused: what one encrypts, another one could not read.
+async fn set_mark(data_dir: &Path, store: &Store, key: &MasterKey, accepted: Accepted) -> Result<(), String> {
+    if !store.is_shared() || accepted.new_key {
+        return store.key_mark_set(mark_of(key)).await.map_err(|error| error.to_string());
+    }
+    if store.key_mark_claim(mark_of(key)).await.map_err(|error| error.to_string())? {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: another gateway made the key of this database; copy its {FILE} here. If no gateway has one, start once \
+         with --accept-new-key",
+        data_dir.join(FILE).display()
+    ))
 }
 
 fn mark_of(key: &MasterKey) -> [u8; 16] {

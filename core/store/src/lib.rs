@@ -284,6 +284,17 @@ impl Store {
         on_engine!(self, key_mark_set(mark).await)
     }
 
+    /// [`Store::key_mark_set`], unless there is a mark already. Returns true when the mark of the store is this one. Of
+    /// several gateways that make a key at the same time, one gets true.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    #[boxed]
+    pub async fn key_mark_claim(&self, mark: [u8; 16]) -> Result<bool, StoreError> {
+        on_engine!(self, key_mark_claim(mark).await)
+    }
+
     /// Whether changes can be made.
     #[must_use]
     pub fn health(&self) -> Health {

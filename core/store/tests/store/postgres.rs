@@ -486,6 +486,31 @@ async fn gateways_that_start_together_make_the_tables_once() {
 }
 
 #[tokio::test]
+async fn of_gateways_that_make_a_key_at_once_one_has_the_key_of_the_store() {
+    let Some((stores, _database)) = two() else { return };
+    let claimed =
+        at_once(
+            &stores,
+            8,
+            |store, n| async move { (n, store.key_mark_claim([n as u8; 16]).await.unwrap()) },
+        );
+    let claimed = claimed.await;
+    let mut won = claimed.iter().filter(|(_, won)| *won);
+    let (Some((winner, _)), None) = (won.next(), won.next()) else { panic!("{claimed:?}") };
+    assert_eq!(stores[1].key_mark().await.unwrap(), Some(vec![*winner as u8; 16]));
+    assert!(stores[0].is_empty().await.unwrap(), "a store is empty for as long as nobody logs in");
+    assert!(stores[0].key_mark_claim([*winner as u8; 16]).await.unwrap(), "again");
+    stores[0].key_mark_set([99; 16]).await.unwrap();
+    assert!(stores[1].key_mark_claim([99; 16]).await.unwrap(), "an operator accepted another one");
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        assert!(store.key_mark_claim([1; 16]).await.unwrap());
+        assert!(!store.key_mark_claim([2; 16]).await.unwrap());
+        assert_eq!(store.key_mark().await.unwrap(), Some(vec![1; 16]));
+    }
+}
+
+#[tokio::test]
 async fn text_with_nul_is_kept_as_it_was_sent() {
     if server().is_none() {
         return;

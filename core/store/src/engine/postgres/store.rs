@@ -57,6 +57,18 @@ impl Postgres {
         .await
     }
 
+    /// Two statements; the table's key decides between gateways.
+    pub(crate) async fn key_mark_claim(&self, mark: [u8; 16]) -> Result<bool, StoreError> {
+        self.change(mark, |sql, mark| {
+            Box::pin(async move {
+                let claim = "insert into key_mark (mark) values ($1) on conflict (one) do nothing";
+                sql.run(claim, &[&mark.as_slice()]).await?;
+                Ok(key_mark(sql).await?.is_some_and(|stored| stored == mark))
+            })
+        })
+        .await
+    }
+
     /// One statement.
     pub(crate) async fn probe_put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.change((key.to_owned(), value.to_owned()), |sql, (key, value)| {

@@ -259,6 +259,17 @@ impl Sled {
         .await
     }
 
+    pub(crate) async fn key_mark_claim(&self, mark: [u8; 16]) -> Result<bool, StoreError> {
+        self.change(move |txn| {
+            if let Some(stored) = txn.get(keys::KEY_MARK)? {
+                return Ok(*stored == mark);
+            }
+            txn.put(keys::KEY_MARK.into(), sled::IVec::from(&mark));
+            Ok(true)
+        })
+        .await
+    }
+
     pub(crate) fn is_empty(&self) -> Result<bool, StoreError> {
         // What opening writes, and the mark of the key.
         let own = [keys::FORMAT, keys::COMMIT, keys::UNBOUND_SESSIONS, keys::KEY_MARK, keys::money::INDEXES];
