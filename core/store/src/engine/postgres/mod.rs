@@ -102,7 +102,7 @@ impl Postgres {
     pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let address = Address::parse(url)?;
         let runtime = Handle::current();
-        migrate::migrate(&address, &runtime).await?;
+        migrate::migrate(&address, &runtime, options.lock_wait).await?;
         let company = if options.shared { Company::Together } else { Company::Alone };
         let sole = Sole::hold(address.clone(), runtime.clone(), company, options.lock_wait).await?;
         let folder = options.files_folder.as_deref();

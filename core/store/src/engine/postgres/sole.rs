@@ -21,10 +21,11 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::connect::Address;
+use super::migrate;
 use crate::StoreError;
 
 /// Among the advisory locks of the database.
-const LOCK: i64 = 0x6368_656c_7365_0002;
+pub(super) const LOCK: i64 = 0x6368_656c_7365_0002;
 
 /// Held by every change, and for a moment by a gateway that takes the database over.
 pub(super) const CHANGES: i64 = 0x6368_656c_7365_0003;
@@ -136,10 +137,10 @@ impl Sole {
                 held = loop {
                     match take(&address, &driver, company).await {
                         Ok(held) => break held,
-                        Err(error) if company == Company::Alone || error.is_in_use() => {
-                            seen.set(Some(error.to_string()));
-                        }
-                        Err(_) => {}
+                        // One that shares the database goes on without the server's answer, but not when the database
+                        // is another gateway's, or of a newer version.
+                        Err(StoreError::Unavailable { .. }) if company == Company::Together => {}
+                        Err(error) => seen.set(Some(error.to_string())),
                     }
                     tokio::time::sleep(RETRY).await;
                 };
@@ -185,44 +186,92 @@ impl Drop for Sole {
 
 async fn take(address: &Address, runtime: &Handle, company: Company) -> Result<Held, StoreError> {
     let (client, connection) = address.connect(runtime).await?;
-    let refused = |error| address.refusal(&error);
+    if !try_lock(address, &client, company).await? {
+        let who = who(&client, company).await;
+        let reason = match company {
+            Company::Alone => {
+                format!("another gateway uses the database at {address}: {who}; stop it first")
+            }
+            Company::Together => format!(
+                "a gateway without [bus] uses the database at {address} alone: {who}; stop it first, or give it \
+                 [bus], too"
+            ),
+        };
+        return Err(StoreError::InUse { reason });
+    }
+    // They may have changed since they were looked at, or since the lock was lost.
+    migrate::refuse_newer(address, &client).await?;
+    let term = enter(address, &client, company).await?;
+    Ok(Held { _client: client, connection, term })
+}
+
+/// Takes the lock alone on the connection that changes tables, until it is given up there. When the tables know
+/// `terms`, a gateway that has lost the lock without knowing it is fenced, too. After an error the caller gives up the
+/// lock.
+///
+/// # Errors
+///
+/// [`StoreError::InUse`] when any gateway has the lock, or a change of one is still under way.
+pub(super) async fn hold_for_steps(
+    address: &Address,
+    client: &Client,
+    terms: bool,
+) -> Result<(), StoreError> {
+    if !try_lock(address, client, Company::Alone).await? {
+        let who = who(client, Company::Alone).await;
+        let reason = format!(
+            "this version changes the tables at {address}, and a gateway of an older version uses them: {who}; stop \
+             every gateway, and start this one first"
+        );
+        return Err(StoreError::InUse { reason });
+    }
+    if terms && let Err(error) = enter(address, client, Company::Alone).await {
+        // The connection is asked again.
+        let _ = client.batch_execute("rollback").await;
+        return Err(error);
+    }
+    Ok(())
+}
+
+async fn try_lock(address: &Address, client: &Client, company: Company) -> Result<bool, StoreError> {
     let lock = match company {
         Company::Alone => "select pg_try_advisory_lock($1)",
         Company::Together => "select pg_try_advisory_lock_shared($1)",
     };
-    let held: bool = client.query_one(lock, &[&LOCK]).await.map_err(refused)?.get(0);
-    if held {
-        let term = enter(&client, company).await.map_err(|error| match error.code() {
-            Some(&SqlState::LOCK_NOT_AVAILABLE) => StoreError::InUse {
-                reason: format!("a change of the gateway before is still under way at {address}"),
-            },
-            _ => refused(error),
-        })?;
-        return Ok(Held { _client: client, connection, term });
-    }
-    let who = match company {
-        Company::Alone => {
-            "select string_agg(name || ', since ' || to_char(started_at, 'YYYY-MM-DD HH24:MI:SS') || ' UTC', '; ')
-                from node where seen_at > now() - interval '1 minute'"
-        }
-        Company::Together => "select null::text",
-    };
-    let nodes = client.query_one(who, &[]).await.map_err(refused)?.get::<_, Option<String>>(0);
+    let row = client.query_one(lock, &[&LOCK]).await.map_err(|error| address.refusal(&error))?;
+    Ok(row.get(0))
+}
+
+/// Who has the lock, as far as the tables tell.
+async fn who(client: &Client, company: Company) -> String {
+    let nodes = "select string_agg(name || ', since ' || to_char(started_at, 'YYYY-MM-DD HH24:MI:SS') || ' UTC', '; ')
+        from node where seen_at > now() - interval '1 minute'";
     let alone = "select format('process %s on \"%s\", since %s UTC', pid, host,
         to_char(started_at, 'YYYY-MM-DD HH24:MI:SS')) from gateway";
-    let alone = client.query_opt(alone, &[]).await.map_err(refused)?.map(|row| row.get::<_, String>(0));
-    let who = nodes.or(alone).unwrap_or("another process".to_owned());
-    let reason = match company {
-        Company::Alone => format!("another gateway uses the database at {address}: {who}; stop it first"),
-        Company::Together => format!(
-            "a gateway without [bus] uses the database at {address} alone: {who}; stop it first, or give it [bus], too"
-        ),
-    };
-    Err(StoreError::InUse { reason })
+    // Those that share the database are in the way of one that is alone, and not of each other.
+    let queries: &[_] = if company == Company::Alone { &[nodes, alone] } else { &[alone] };
+    for query in queries {
+        // Older tables may lack one.
+        if let Ok(Some(row)) = client.query_opt(*query, &[]).await
+            && let Some(who) = row.get::<_, Option<String>>(0)
+        {
+            return who;
+        }
+    }
+    "another process".to_owned()
 }
 
 /// Begins a term, and waits until no change of another one is under way.
-async fn enter(client: &Client, company: Company) -> Result<i64, tokio_postgres::Error> {
+async fn enter(address: &Address, client: &Client, company: Company) -> Result<i64, StoreError> {
+    begin_term(client, company).await.map_err(|error| match error.code() {
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => StoreError::InUse {
+            reason: format!("a change of the gateway before is still under way at {address}"),
+        },
+        _ => address.refusal(&error),
+    })
+}
+
+async fn begin_term(client: &Client, company: Company) -> Result<i64, tokio_postgres::Error> {
     client.batch_execute("begin").await?;
     let enter = if company == Company::Alone { ALONE } else { TOGETHER };
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
