@@ -6,10 +6,10 @@
 //! [`change`](super::change) rolls back, whatever the operation makes of the error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Client, Pool};
 use futures_util::future::{OptionFuture, join, join_all, join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -73,8 +73,8 @@ pub(super) struct Entry {
 }
 
 pub(crate) struct Sql {
-    /// `None` only while it is dropped.
-    client: Option<deadpool_postgres::Client>,
+    /// `None` while a read looks for another one, and when it found none. Statements under way share it.
+    client: Mutex<Option<Arc<Client>>>,
     /// Longest wait for the answer to a statement; `None` for reads that take as long as there is much to read.
     patience: Option<Duration>,
     /// The connection is not to be used again.
@@ -123,9 +123,9 @@ pub(crate) enum Fault {
 }
 
 impl Sql {
-    pub(super) fn new(client: deadpool_postgres::Client, patience: Option<Duration>) -> Self {
+    pub(super) fn new(client: Client, patience: Option<Duration>) -> Self {
         Sql {
-            client: Some(client),
+            client: Mutex::new(Some(Arc::new(client))),
             patience,
             broken: AtomicBool::new(false),
             spare: None,
@@ -137,25 +137,21 @@ impl Sql {
     }
 
     /// For one transaction, which begins with its first statement.
-    pub(super) fn transaction(
-        client: deadpool_postgres::Client,
-        patience: Option<Duration>,
-        opening: Opening,
-    ) -> Self {
+    pub(super) fn transaction(client: Client, patience: Option<Duration>, opening: Opening) -> Self {
         let mut sql = Sql::new(client, patience);
         sql.opening = Mutex::new(Some(opening));
         sql
     }
 
     /// For one long transaction: statements take as long as they take, and the connection is used once.
-    pub(super) fn once(client: deadpool_postgres::Client) -> Self {
+    pub(super) fn once(client: Client) -> Self {
         let sql = Sql::new(client, None);
         sql.broken.store(true, Ordering::Relaxed);
         sql
     }
 
     /// For reads outside a change, which may run again on another connection.
-    pub(super) fn reader(client: deadpool_postgres::Client, patience: Option<Duration>, spare: Pool) -> Self {
+    pub(super) fn reader(client: Client, patience: Option<Duration>, spare: Pool) -> Self {
         let mut sql = Sql::new(client, patience);
         sql.spare = Some(spare);
         sql
@@ -163,25 +159,32 @@ impl Sql {
 
     /// All rows of a statement.
     pub(crate) async fn rows(&self, statement: &'static str, args: Args<'_>) -> Result<Vec<Row>, StoreError> {
-        let (mut fault, mut error) = match self.sent(rows(self.client(), statement, args)).await {
+        let (mut fault, mut error) = match self.asked(statement, args).await {
             Ok(rows) => return Ok(rows),
             Err(failed) => failed,
         };
         if let Some(spare) = &self.spare {
             for _ in 0..READ_AGAIN_MAX {
                 // A database that is silent is so on every connection.
-                if fault != Fault::Lost || self.broken.load(Ordering::Relaxed) {
+                if fault != Fault::Lost || self.is_broken() {
                     break;
                 }
+                // First: reads whose connections broke together would wait for each other's places in the pool.
+                self.let_go();
                 let Ok(other) = spare.get().await else { break };
-                let other = Sql::new(other, self.patience);
-                (fault, error) = match other.answered(rows(other.client(), statement, args)).await {
+                *lock(&self.client) = Some(Arc::new(other));
+                (fault, error) = match self.asked(statement, args).await {
                     Ok(rows) => return Ok(rows),
                     Err(failed) => failed,
                 };
             }
         }
         Err(self.note(fault, error))
+    }
+
+    async fn asked(&self, statement: &'static str, args: Args<'_>) -> Result<Vec<Row>, (Fault, StoreError)> {
+        let client = self.client()?;
+        self.sent(&client, rows(&client, statement, args)).await
     }
 
     /// The only row, if any.
@@ -205,30 +208,39 @@ impl Sql {
 
     /// Runs a statement and returns how many rows it changed.
     pub(crate) async fn run(&self, statement: &'static str, args: Args<'_>) -> Result<u64, StoreError> {
-        let changed = async {
-            let client = self.client();
-            let statement = client.prepare_cached(statement).await?;
-            client.execute(&statement, args).await
+        let sent = async {
+            let client = self.client()?;
+            let changed = async {
+                let statement = client.prepare_cached(statement).await?;
+                client.execute(&statement, args).await
+            };
+            self.sent(&client, changed).await
         };
-        self.sent(changed).await.map_err(|(fault, error)| self.note(fault, error))
+        sent.await.map_err(|(fault, error)| self.note(fault, error))
     }
 
     /// Prepares statements that are joined and must run in their order: one that still had to be prepared would be sent
     /// behind those that follow it.
     pub(crate) async fn prepare(&self, statements: &[&'static str]) -> Result<(), StoreError> {
         for statement in statements {
-            let prepared = self.answered(self.client().prepare_cached(statement)).await;
-            prepared.map_err(|(fault, error)| self.note(fault, error))?;
+            self.prepared(statement).await?;
         }
         Ok(())
+    }
+
+    async fn prepared(&self, statement: &'static str) -> Result<Statement, StoreError> {
+        let prepared = async {
+            let client = self.client()?;
+            self.answered(client.prepare_cached(statement)).await
+        };
+        prepared.await.map_err(|(fault, error)| self.note(fault, error))
     }
 
     /// Runs a statement as one of the last of a change: it is sent with COMMIT, and an error of it fails the change.
     /// For what the change does not read again, and where nothing depends on how many rows it changes.
     pub(crate) async fn run_last(&self, statement: &'static str, args: Vec<Kept>) -> Result<(), StoreError> {
         // What is sent behind COMMIT is no part of the transaction, so the statement is prepared before.
-        let prepared = self.answered(self.client().prepare_cached(statement)).await;
-        let prepared = prepared.map_err(|(fault, error)| self.note(fault, error))?;
+        let prepared = self.prepared(statement).await?;
         let mut last = lock(&self.last);
         debug_assert!(last.len() < LAST_MAX, "more is sent at once than is polled in order");
         last.push((prepared, args));
@@ -238,7 +250,7 @@ impl Sql {
     /// Enters a term in a transaction that has no mark: keeps a gateway that takes the database over waiting until its
     /// end, and fails when one has taken it over already.
     pub(super) async fn enter(&self, term: i64) -> Result<(), (Fault, StoreError)> {
-        let client = self.client();
+        let client = self.client()?;
         let entered = async {
             client.execute(ENTER, &[&sole::CHANGES]).await?;
             // Only now: a statement sees what was committed before it began.
@@ -258,7 +270,8 @@ impl Sql {
         if opening.is_some() && last.is_empty() {
             return Ok(Ok(()));
         }
-        let client = self.client();
+        let client = self.client()?;
+        let client = &*client;
         let answered = async {
             if opening.is_some() {
                 client.prepare_cached(ENTER).await?;
@@ -293,7 +306,7 @@ impl Sql {
 
     /// The rows of a statement as they come, for more than fits into memory.
     pub(crate) async fn stream(&self, statement: &'static str) -> Result<RowStream, StoreError> {
-        let client = self.client();
+        let client = self.client().map_err(|(_, error)| error)?;
         let stream = async {
             let statement = client.prepare(statement).await?;
             client.query_raw(&statement, [0_i64; 0]).await
@@ -316,7 +329,8 @@ impl Sql {
 
     /// Runs statements without arguments.
     pub(crate) async fn simple(&self, statements: &str) -> Result<(), (Fault, StoreError)> {
-        self.answered(self.client().batch_execute(statements)).await
+        let client = self.client()?;
+        self.answered(client.batch_execute(statements)).await
     }
 
     /// The first error since this was last asked.
@@ -337,20 +351,35 @@ impl Sql {
     /// Sends a statement, and what begins its transaction before the first one.
     async fn sent<T>(
         &self,
+        client: &Client,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, (Fault, StoreError)> {
         debug_assert!(lock(&self.last).is_empty(), "a statement behind those that are sent with COMMIT");
         let Some(opening) = lock(&self.opening).take() else { return self.answered(statement).await };
         let answered = async {
-            let (begun, answer) = join(begin(self.client(), &opening), statement).await;
+            let (begun, answer) = join(begin(client, &opening), statement).await;
             begun?;
             answer
         };
         self.answered(answered).await
     }
 
-    fn client(&self) -> &deadpool_postgres::Client {
-        self.client.as_ref().expect("it is taken when this is dropped")
+    fn client(&self) -> Result<Arc<Client>, (Fault, StoreError)> {
+        lock(&self.client).clone().ok_or_else(|| {
+            (
+                Fault::Lost,
+                StoreError::Unavailable { reason: "the connection to the database broke".to_owned() },
+            )
+        })
+    }
+
+    /// Closes the connection, and gives its place in the pool back.
+    fn let_go(&self) {
+        let client = lock(&self.client).take();
+        // A statement that still waits on it gives the place back when it ends.
+        if let Some(client) = client.and_then(Arc::into_inner) {
+            drop(deadpool_postgres::Object::take(client));
+        }
     }
 
     /// Waits for an answer. A server that is silent for too long, because it stands still or the way to it is cut, is
@@ -390,8 +419,8 @@ impl Sql {
 
 impl Drop for Sql {
     fn drop(&mut self) {
-        if let Some(client) = self.client.take().filter(|_| self.is_broken()) {
-            drop(deadpool_postgres::Object::take(client));
+        if self.is_broken() {
+            self.let_go();
         }
     }
 }
@@ -401,7 +430,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Begins a transaction. What is polled for the first time after it is sent behind it, without waiting.
-async fn begin(client: &deadpool_postgres::Client, opening: &Opening) -> Result<(), tokio_postgres::Error> {
+async fn begin(client: &Client, opening: &Opening) -> Result<(), tokio_postgres::Error> {
     let entered = async {
         let Some(Entry { mark, term }) = &opening.entry else { return Ok(()) };
         let (enter, write) = (client.prepare_cached(ENTER).await?, client.prepare_cached(MARK).await?);
@@ -417,7 +446,7 @@ async fn begin(client: &deadpool_postgres::Client, opening: &Opening) -> Result<
 }
 
 async fn rows(
-    client: &deadpool_postgres::Client,
+    client: &Client,
     statement: &'static str,
     args: Args<'_>,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {

@@ -245,3 +245,22 @@ async fn changes_beyond_the_connections_wait_for_a_while_and_beyond_the_queue_no
     store.probe_put(b"a", b"v").await.unwrap();
     assert_eq!((count(&store).await, store.oldest_waiting()), (1, Duration::ZERO));
 }
+
+/// The place of the broken connection is the only one.
+#[tokio::test]
+async fn a_read_whose_connection_broke_needs_no_second_place_in_the_pool() {
+    let Some((store, database)) = store(StoreOptions { connections_max: 1, ..options() }) else { return };
+    store.probe_put(b"a", b"v").await.unwrap();
+    let reader = store.postgres().reader().await.unwrap();
+    assert_eq!(reader.row(COUNT, &[]).await.unwrap().get::<_, i64>(0), 1);
+    for _ in 0..2 {
+        let pid: i32 = reader.row("select pg_backend_pid()", &[]).await.unwrap().get(0);
+        database.server.run(&format!("select pg_terminate_backend({pid})"));
+        let began_at = Instant::now();
+        assert_eq!(reader.row(COUNT, &[]).await.unwrap().get::<_, i64>(0), 1);
+        assert!(began_at.elapsed() < options().connection_wait, "{:?}", began_at.elapsed());
+    }
+    drop(reader);
+    store.probe_put(b"b", b"v").await.unwrap();
+    assert_eq!(count(&store).await, 2);
+}
