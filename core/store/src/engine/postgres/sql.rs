@@ -273,9 +273,8 @@ impl Sql {
         let client = self.client()?;
         let client = &*client;
         let answered = async {
-            if opening.is_some() {
-                client.prepare_cached(ENTER).await?;
-                client.prepare_cached(MARK).await?;
+            if let Some(opening) = &opening {
+                prepare(client, opening).await?;
             }
             let begun = OptionFuture::from(opening.as_ref().map(|opening| begin(client, opening)));
             let last = join_all(last.iter().map(|(statement, args)| async move {
@@ -357,6 +356,7 @@ impl Sql {
         debug_assert!(lock(&self.last).is_empty(), "a statement behind those that are sent with COMMIT");
         let Some(opening) = lock(&self.opening).take() else { return self.answered(statement).await };
         let answered = async {
+            prepare(client, &opening).await?;
             let (begun, answer) = join(begin(client, &opening), statement).await;
             begun?;
             answer
@@ -429,7 +429,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins a transaction. What is polled for the first time after it is sent behind it, without waiting.
+/// Prepares what [`begin`] sends. On a connection that has it there is nothing to wait for; on a new one, what is joined
+/// with it would be sent first, before the term is compared, and its error would be hidden behind theirs.
+async fn prepare(client: &Client, opening: &Opening) -> Result<(), tokio_postgres::Error> {
+    if opening.entry.is_some() {
+        client.prepare_cached(ENTER).await?;
+        client.prepare_cached(MARK).await?;
+    }
+    Ok(())
+}
+
+/// Begins a transaction, prepared by [`prepare`]. What is polled for the first time after it is sent behind it, without
+/// waiting.
 async fn begin(client: &Client, opening: &Opening) -> Result<(), tokio_postgres::Error> {
     let entered = async {
         let Some(Entry { mark, term }) = &opening.entry else { return Ok(()) };

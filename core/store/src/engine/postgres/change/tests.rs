@@ -264,3 +264,22 @@ async fn a_read_whose_connection_broke_needs_no_second_place_in_the_pool() {
     store.probe_put(b"b", b"v").await.unwrap();
     assert_eq!(count(&store).await, 2);
 }
+
+/// The first change of a connection prepares more than those after it.
+#[tokio::test]
+async fn a_conflict_of_the_first_statement_on_a_new_connection_runs_again() {
+    let Some((store, _database)) = store(StoreOptions { connections_max: 1, ..options() }) else { return };
+    let runs = Arc::new(AtomicU32::new(0));
+    let change = store.postgres().change(Arc::clone(&runs), |sql, runs| {
+        Box::pin(async move {
+            if runs.fetch_add(1, Ordering::SeqCst) == 0 {
+                let raise = "do $$ begin raise exception 'conflict' using errcode = '40001'; end $$";
+                sql.run(raise, &[]).await?;
+            }
+            sql.run(PUT, &[&b"a".as_slice()]).await?;
+            Ok(())
+        })
+    });
+    change.await.unwrap();
+    assert_eq!((runs.load(Ordering::SeqCst), count(&store).await), (2, 1));
+}
