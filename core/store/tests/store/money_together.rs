@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chelseru_store::{
-    PaymentCreated, PaymentDraft, PaymentId, PaymentRefunded, PaymentSettled, RefundDraft, RefundTo,
-    SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsIdempotency, SmsInserted, SmsOwner, SmsQuota,
-    SmsStatus, SpendDraft, SpendEnded, SpendId, SpendMade, StoreError, UserId,
+    EventBody, PaymentCreated, PaymentDraft, PaymentId, PaymentRefunded, PaymentSettled, RefundDraft,
+    RefundTo, SmsBegun, SmsClass, SmsContent, SmsDraft, SmsEnd, SmsIdempotency, SmsInserted, SmsOwner,
+    SmsQuota, SmsStatus, SpendDraft, SpendEnded, SpendId, SpendMade, StoreError, Task, UserId,
 };
 use futures_util::future::join_all;
 
@@ -230,6 +230,47 @@ async fn an_event_is_routed_by_one() {
     let events = two.stores[1].events_list(None, chelseru_store::EventFilter::All, 100).await.unwrap();
     assert_eq!(events.len(), 20);
     assert!(events.iter().all(|report| report.deliveries[0].1.attempts == 1), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_wants_no_events_leaves_those_of_another_one() {
+    let Some(two) = Two::new() else { return };
+    let [wants, other] = &two.stores;
+    let seen = async |store: &Store| {
+        store.node_seen(super::node::facts("here"), Duration::from_secs(60)).await.unwrap();
+    };
+    let written = async |user| {
+        wants.import_balances(opening(UserId(user), 5)).await.unwrap();
+        let events = wants.events_list(None, chelseru_store::EventFilter::All, 100).await.unwrap();
+        let of_user =
+            |body: &EventBody| matches!(body, EventBody::WalletChanged { user: of, .. } if of.0 == user);
+        events.iter().any(|report| of_user(&report.event.body))
+    };
+    other.events_want(false).await.unwrap();
+    seen(other).await;
+    assert!(!written(1).await);
+    wants.events_want(true).await.unwrap();
+    // It starts in this moment, and the other one cannot see it yet.
+    other.events_want(false).await.unwrap();
+    seen(wants).await;
+    assert!(written(2).await);
+    other.events_want(false).await.unwrap();
+    assert!(written(3).await, "it is seen");
+    let held = other.leases_renew(Duration::from_secs(60)).await.unwrap();
+    assert!(!held.contains(&Task::Webhooks) && held.contains(&Task::Payments), "{held:?}");
+    assert_eq!(wants.leases_renew(Duration::from_secs(60)).await.unwrap(), [Task::Webhooks]);
+    // A stop is no reason to lose events: it may start again.
+    wants.node_leave().await.unwrap();
+    assert!(written(4).await);
+    seen(wants).await;
+    wants.events_want(false).await.unwrap();
+    assert!(!written(5).await, "nobody wants them");
+    other.events_want(true).await.unwrap();
+    wants.events_want(false).await.unwrap();
+    assert!(written(6).await);
+    other.node_leave().await.unwrap();
+    wants.events_want(false).await.unwrap();
+    assert!(!written(7).await, "the one that wanted them is gone");
 }
 
 fn message(id: u64, begun: Option<SmsBegun>) -> SmsDraft {

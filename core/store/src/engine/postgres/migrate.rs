@@ -39,7 +39,8 @@ const STEPS: &[Step] = steps![
     "0009_node",
     "0010_edit",
     "0011_avatar",
-    "0012_term"
+    "0012_term",
+    "0013_events"
 ];
 
 /// Among the advisory locks of the database. Any number that no other program uses.

@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     answer_wait: Duration,
     /// Names this opening of the store in rows that only it may go on with.
     pub(crate) instance: Uuid,
+    /// Whether this gateway wants events, once it has said so.
+    wants_events: Mutex<Option<bool>>,
     lanes: Lanes<Job>,
     waiting: AtomicUsize,
     moments: Mutex<Moments>,
@@ -120,6 +122,7 @@ impl Postgres {
             queue_max: options.queue_max.max(1),
             answer_wait: options.answer_wait,
             instance: Uuid::new_v4(),
+            wants_events: Mutex::default(),
             lanes: Lanes::default(),
             waiting: AtomicUsize::new(0),
             moments: Mutex::default(),
@@ -231,6 +234,11 @@ impl Shared {
     /// Whether no other gateway uses the database at the same time.
     pub(crate) fn is_alone(&self) -> bool {
         self.sole.is_alone()
+    }
+
+    /// Whether this gateway wants events, once it has said so: see [`Store::events_want`](crate::Store::events_want).
+    pub(crate) fn wants_events(&self) -> MutexGuard<'_, Option<bool>> {
+        self.wants_events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// See [`Postgres::reader`].

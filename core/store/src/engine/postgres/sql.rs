@@ -102,7 +102,7 @@ pub(crate) enum Lock {
     ApiKeys = 2,
     /// The notes of operators, by kind.
     Notes = 3,
-    /// The slots of gateways.
+    /// The slots of gateways, and what they say of themselves.
     Nodes = 4,
     Edits = 5,
 }

@@ -133,7 +133,9 @@ pub enum EventFilter {
 }
 
 impl Store {
-    /// Sets whether events are written from now on. Existing events stay.
+    /// Sets whether events are written from now on. Existing events stay. Of gateways that share the store, one that
+    /// wants events is enough, for as long as it is there; one that wants none does not hold the lease of
+    /// [`Task::Webhooks`](crate::Task::Webhooks).
     ///
     /// # Errors
     ///

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use crate::EventFilter;
 use crate::engine::postgres::Postgres;
-use crate::engine::postgres::sql::Sql;
+use crate::engine::postgres::sql::{Lock, Sql};
 use crate::engine::postgres::value::{At, Columns, Json, Text, int};
 use crate::money::outbox::{Attempt, CreditFacts, Delivery, DeliveryState, Event, EventBody, EventReport};
 use crate::{Due, EventId, StoreError, Timestamp};
@@ -20,6 +20,18 @@ const TEST: &str = "
     insert into event (at, kind, body, routed) values ($1, $2, $3, true) returning id";
 
 const WANT: &str = "update outbox set wanted = $1 where wanted <> $1";
+
+const SAY: &str = "update node set wants_events = $2 where instance = $1";
+
+/// No gateway says for another one that nobody wants events.
+const WANT_TOGETHER: &str = "
+    update outbox set wanted = $2
+    where wanted <> $2 and ($2 or not exists (
+        select from node
+        where wants_events and instance <> $1 and seen_at > clock_timestamp() - interval '1 minute'))";
+
+/// Said again by every gateway that is there and wants events.
+pub(crate) const WANT_STILL: &str = "update outbox set wanted = true where not wanted";
 
 const NEW: &str = "select id, at, body from event where not routed order by id limit $1";
 
@@ -133,9 +145,21 @@ pub(crate) async fn emit(sql: &Sql, at: Timestamp, body: &EventBody) -> Result<(
 }
 
 impl Postgres {
+    /// Beside others, locks the slots of gateways: one that enters says what it wants, too.
     pub(crate) async fn events_want(&self, wanted: bool) -> Result<(), StoreError> {
-        self.change(wanted, |sql, wanted| Box::pin(async move { sql.run(WANT, &[wanted]).await.map(drop) }))
-            .await
+        *self.shared.wants_events() = Some(wanted);
+        let (alone, instance) = (self.shared.is_alone(), self.shared.instance);
+        self.change(wanted, move |sql, wanted| {
+            Box::pin(async move {
+                if alone {
+                    return sql.run(WANT, &[wanted]).await.map(drop);
+                }
+                sql.lock(Lock::Nodes, 0).await?;
+                sql.run(SAY, &[&instance, wanted]).await?;
+                sql.run(WANT_TOGETHER, &[&instance, wanted]).await.map(drop)
+            })
+        })
+        .await
     }
 
     /// Marks the events that it routes.

@@ -8,11 +8,13 @@ use crate::StoreError;
 use crate::engine::postgres::Postgres;
 use crate::engine::postgres::sql::Lock;
 use crate::engine::postgres::value::{Columns, Text, int};
+use crate::money::outbox::postgres::WANT_STILL;
 use crate::operator::node::{NODES_MAX, Node, NodeFacts, Task};
 
 const SEEN: &str = "
     update node 
-    set seen_at = clock_timestamp(), name = $2, generation = $3, config = $4, components = $5, edit = $6
+    set seen_at = clock_timestamp(), name = $2, generation = $3, config = $4, components = $5, edit = $6,
+        wants_events = $7
     where instance = $1";
 
 /// Its slot is free again, and what it held is free at the end of its time.
@@ -23,8 +25,8 @@ const FREE_SLOT: &str = "
     where not exists (select from node where slot = free) order by free limit 1";
 
 const ENTER: &str = "
-    insert into node (instance, name, generation, config, components, edit, slot)
-    values ($1, $2, $3, $4, $5, $6, $7::bigint::smallint)";
+    insert into node (instance, name, generation, config, components, edit, wants_events, slot)
+    values ($1, $2, $3, $4, $5, $6, $7, $8::bigint::smallint)";
 
 const NODES: &str = "
     select instance, slot::bigint as slot, name, generation, config, components, edit,
@@ -41,16 +43,16 @@ const RENEW: &str = "
     returning task";
 
 impl Postgres {
-    /// One statement; the first time, the slots are locked, too.
+    /// One statement, and another one where events are wanted; the first time, the slots are locked, too.
     pub(crate) async fn node_seen(&self, facts: NodeFacts, keep: Duration) -> Result<Vec<Node>, StoreError> {
-        let instance = self.shared.instance;
+        let (instance, wants_events) = (self.shared.instance, *self.shared.wants_events() == Some(true));
         self.change(facts, move |sql, facts| {
             Box::pin(async move {
                 let NodeFacts { name, generation, config, components, edit } = facts;
                 let (name, config, components) = (Text(name), Text(config), Text(components));
                 let (generation, edit) = (int(*generation), int(*edit));
-                let told: [&(dyn ToSql + Sync); 6] =
-                    [&instance, &name, &generation, &config, &components, &edit];
+                let told: [&(dyn ToSql + Sync); 7] =
+                    [&instance, &name, &generation, &config, &components, &edit, &wants_events];
                 let seen = sql.run(SEEN, &told).await?;
                 if seen == 0 {
                     sql.lock(Lock::Nodes, 0).await?;
@@ -60,8 +62,11 @@ impl Postgres {
                         let reason = format!("{NODES_MAX} gateways share the database already");
                         return Err(StoreError::InUse { reason });
                     };
-                    let [a, b, c, d, e, f] = told;
-                    sql.run(ENTER, &[a, b, c, d, e, f, &slot]).await?;
+                    let [a, b, c, d, e, f, g] = told;
+                    sql.run(ENTER, &[a, b, c, d, e, f, g, &slot]).await?;
+                }
+                if wants_events {
+                    sql.run(WANT_STILL, &[]).await?;
                 }
                 let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
                 let rows = sql.rows(NODES, &[&keep]).await?;
@@ -102,9 +107,12 @@ impl Postgres {
     /// One statement, which locks the leases in the order of their names.
     pub(crate) async fn leases_renew(&self, keep: Duration) -> Result<Vec<Task>, StoreError> {
         let instance = self.shared.instance;
+        // Without endpoints it would assign events to none, and they would count as told.
+        let tells = self.shared.is_alone() || *self.shared.wants_events() != Some(false);
         self.change((), move |sql, ()| {
             Box::pin(async move {
-                let tasks: Vec<&str> = Task::ALL.iter().map(|task| task.as_str()).collect();
+                let tasks = Task::ALL.iter().filter(|task| tells || **task != Task::Webhooks);
+                let tasks: Vec<&str> = tasks.map(|task| task.as_str()).collect();
                 let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
                 let rows = sql.rows(RENEW, &[&tasks, &instance, &keep]).await?;
                 let held: Vec<String> = rows.iter().map(|row| row.text("task")).collect();
