@@ -111,24 +111,85 @@ async fn a_flipped_bit_is_refused_or_harmless() {
         target.read_exact_at(&mut byte, at).unwrap();
         target.write_all_at(&[byte[0] ^ 1 << bit], at).unwrap();
         let context = format!("bit {bit} of byte {at} of {file}");
-        match Store::open(&path, StoreOptions::default()) {
-            Err(StoreError::Damaged { found, .. }) => {
-                assert!(!found.contains("panicked") && !found.contains("unwrap"), "{context}: {found}");
-                refused += 1;
-            }
-            Err(error) => panic!("{context}: {error}"),
-            Ok(store) => match contents(&store).await {
-                Err(_) => refused += 1,
-                Ok(found) => {
-                    assert!(found == expected, "{context}: something else is there, and nothing said so");
-                    harmless += 1;
-                }
-            },
+        match is_refused(&path, &expected, &context).await {
+            true => refused += 1,
+            false => harmless += 1,
         }
         std::fs::remove_dir_all(&path).unwrap();
     }
     // Most of the log is still needed; flips that hit nothing would prove nothing.
     assert!(refused > FLIPS / 4, "{refused} refused, {harmless} harmless");
+}
+
+/// Whether a damaged store is refused, or says so when it is read. Otherwise everything is there.
+async fn is_refused(path: &Path, expected: &BTreeMap<u64, Option<Vec<u8>>>, context: &str) -> bool {
+    match Store::open(path, StoreOptions::default()) {
+        Err(StoreError::Damaged { found, .. }) => {
+            assert!(!found.contains("panicked") && !found.contains("unwrap"), "{context}: {found}");
+            true
+        }
+        Err(error) => panic!("{context}: {error}"),
+        Ok(store) => match contents(&store).await {
+            Err(_) => true,
+            Ok(found) => {
+                assert!(found == *expected, "{context}: something else is there, and nothing said so");
+                false
+            }
+        },
+    }
+}
+
+/// A block of a file system, which is what a disk loses at a time.
+const BLOCK: usize = 4096;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_without_its_start_is_refused_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = killed(folder.path()).await;
+    let whole = folder.path().join("db");
+    let log = std::fs::read(whole.join("sled/db")).unwrap();
+    let mut random = Random(20_261_129);
+    let garbage: Vec<u8> = (0..16 * BLOCK).map(|_| random.below(256) as u8).collect();
+    let mut refused = 0;
+    for (segment, content) in log.chunks(SEGMENT_BYTES).enumerate() {
+        if content.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        for blocks in [1, 16] {
+            for start in [vec![0; blocks * BLOCK], garbage[..blocks * BLOCK].to_vec()] {
+                let context = format!("segment {segment}, {blocks} blocks of {}", start[0]);
+                let path = folder.path().join("damaged");
+                copy(&whole, &path);
+                let target = std::fs::OpenOptions::new().write(true).open(path.join("sled/db")).unwrap();
+                target.write_all_at(&start, (segment * SEGMENT_BYTES) as u64).unwrap();
+                refused += usize::from(is_refused(&path, &expected, &context).await);
+                std::fs::remove_dir_all(&path).unwrap();
+            }
+        }
+    }
+    assert!(refused > 20, "{refused} refused of {} bytes", log.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_was_cut_is_refused_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = killed(folder.path()).await;
+    let whole = folder.path().join("db");
+    let bytes = std::fs::metadata(whole.join("sled/db")).unwrap().len();
+    let mut random = Random(20_261_129);
+    let mut refused = 0;
+    for cut in (0..bytes).step_by(SEGMENT_BYTES / 2) {
+        // Anywhere, and where a file system would cut.
+        for at in [cut + random.below(1 << 18), (cut + random.below(1 << 18)) & !4095] {
+            let path = folder.path().join("cut");
+            copy(&whole, &path);
+            let target = std::fs::OpenOptions::new().write(true).open(path.join("sled/db")).unwrap();
+            target.set_len(at.min(bytes)).unwrap();
+            refused += usize::from(is_refused(&path, &expected, &format!("cut at {at} of {bytes}")).await);
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+    }
+    assert!(refused > 20, "{refused} refused of {bytes} bytes");
 }
 
 #[tokio::test]

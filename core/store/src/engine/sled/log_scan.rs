@@ -6,6 +6,13 @@
 //! a segment being reused holds no page that is still needed. So an unreadable message is damage when its segment
 //! holds a page that no later message replaces.
 //!
+//! The engine also skips a segment whose header is unreadable. A free one is zero from end to end, and a few pieces of
+//! it tell. Another one is read from its first readable message on. A header that is not zero was damaged. One of zeros
+//! may be of a free segment that the engine was overwriting when the power failed, so it is judged like the others,
+//! unless a second segment has the same number, which is then the one in use.
+//!
+//! A message that ends behind the file's end is damage: the file was cut.
+//!
 //! Invariants: a log that lost only unsynced writes is not reported as damaged, and nothing is written here.
 //! Unreadable messages after the last batch but one are left to the engine, which drops their batch; the number of
 //! the last batch then shows the loss (see [`LogScan::last_batch`] and `acknowledged`).
@@ -13,6 +20,7 @@
 //! **Source:** sled 0.34.7: `pagecache/logger.rs` (segment and message headers), `pagecache/iterator.rs` (replay),
 //! `pagecache/snapshot.rs` (names), `serialization.rs` (numbers).
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -34,6 +42,11 @@ const THREADS_MAX: usize = 4;
 /// Bytes of a segment that are read at a time. The last segment of a log is seldom full, and most of a start with a
 /// small store was reading its zeros.
 const PIECE_BYTES: usize = 256 * 1024;
+/// What is read of a segment without a header to see that it is free: so many bytes at its start, which is more than a
+/// record of zeros has, and as many in its middle. A segment that the engine left is filled beyond that.
+const BLANK_BYTES: usize = 16 * 1024;
+/// A disk writes this many bytes whole or not at all.
+const SECTOR_BYTES: u64 = 512;
 
 /// The findings in a log.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -66,9 +79,9 @@ pub(crate) fn commit_number(value: &[u8]) -> Option<u64> {
 /// Those of reading the files.
 pub(crate) fn scan(database: &Path, segment_bytes: usize) -> io::Result<LogScan> {
     let Some(file) = open_log(&database.join("db"))? else { return Ok(LogScan::default()) };
-    let log = Log { file, segment_bytes, from: snapshot_lsn(database)? / segment_bytes as u64 };
-    let length = log.file.metadata()?.len();
-    let count = usize::try_from(length.div_ceil(segment_bytes as u64)).map_err(io::Error::other)?;
+    let bytes = file.metadata()?.len();
+    let log = Log { file, bytes, segment_bytes, from: snapshot_lsn(database)? / segment_bytes as u64 };
+    let count = usize::try_from(bytes.div_ceil(segment_bytes as u64)).map_err(io::Error::other)?;
     let mut facts = log.read_all(count)?;
     let commit = facts.commits.iter().map(|commit| commit.number).max();
     // Everything up to here was synced before the last batch began.
@@ -78,8 +91,12 @@ pub(crate) fn scan(database: &Path, segment_bytes: usize) -> io::Result<LogScan>
         .filter(|seen| commit.is_some_and(|last| seen.number < last))
         .max_by_key(|seen| seen.number)
         .map_or(0, |seen| seen.lsn);
-    let suspects: Vec<Suspect> = facts.suspects.drain(..).filter(|suspect| suspect.lsn < settled).collect();
-    Ok(LogScan { last_batch: commit, damage: log.judge(&suspects, &mut facts.replaced)? })
+    let is_judged = |suspect: &Suspect| {
+        suspect.lsn < settled && (suspect.has_header || !facts.segments.contains(&suspect.segment))
+    };
+    let suspects: Vec<Suspect> = facts.suspects.drain(..).filter(is_judged).collect();
+    let damage = log.judge(&suspects, &mut facts.replaced)?;
+    Ok(LogScan { last_batch: commit, damage })
 }
 
 fn open_log(path: &Path) -> io::Result<Option<File>> {
@@ -116,6 +133,9 @@ struct Suspect {
     segment: u64,
     /// Where the unreadable part begins.
     lsn: u64,
+    has_header: bool,
+    /// Damage, whether a page in it is needed or not: no power cut leaves this.
+    is_certain: bool,
 }
 
 #[derive(Default)]
@@ -123,6 +143,8 @@ struct Facts {
     commits: Vec<Commit>,
     suspects: Vec<Suspect>,
     replaced: Replaced,
+    /// The numbers of the segments with a header.
+    segments: HashSet<u64>,
 }
 
 /// Per page, where it was last written as a whole; 0: never.
@@ -156,6 +178,8 @@ impl Replaced {
 
 struct Log {
     file: File,
+    /// Of the file.
+    bytes: u64,
     segment_bytes: usize,
     /// The first segment that the engine replays.
     from: u64,
@@ -178,6 +202,7 @@ impl Log {
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             all.commits.append(&mut facts.commits);
             all.suspects.append(&mut facts.suspects);
+            all.segments.extend(facts.segments);
             all.replaced.merge(facts.replaced);
             Ok(())
         };
@@ -198,31 +223,31 @@ impl Log {
     fn read_segment(&self, index: usize, bytes: &mut Vec<u8>, facts: &mut Facts) -> io::Result<()> {
         let mut header = [0; SEGMENT_HEADER];
         let offset = index as u64 * self.segment_bytes as u64;
-        if read_up_to(&self.file, &mut header, offset)? < SEGMENT_HEADER || header == [0; SEGMENT_HEADER] {
+        if read_up_to(&self.file, &mut header, offset)? < SEGMENT_HEADER {
             return Ok(());
         }
         let mut content = Content::new(self, index, bytes);
         let segment = match segment_lsn(&header) {
             Some(lsn) if lsn % self.segment_bytes as u64 == 0 => lsn / self.segment_bytes as u64,
+            _ if header == [0; SEGMENT_HEADER] && content.is_blank()? => return Ok(()),
             _ => {
-                // The header is damaged; the messages still name their segment.
-                let Some(segment) = content.message(SEGMENT_HEADER, None)?.map(|found| found.segment) else {
-                    return Ok(());
-                };
-                if segment >= self.from {
-                    facts.suspects.push(self.suspect(index, segment, SEGMENT_HEADER));
-                }
-                return Ok(());
+                let is_certain = header != [0; SEGMENT_HEADER];
+                return self.read_without_header(index, is_certain, &mut content, facts);
             }
         };
-        if segment < self.from {
+        facts.segments.insert(segment);
+        // Of a segment that the engine does not replay only a cut matters here, which only the last one can have.
+        let is_replayed = segment >= self.from;
+        if !is_replayed && offset + self.segment_bytes as u64 <= self.bytes {
             return Ok(());
         }
         let mut at = SEGMENT_HEADER;
         let mut suspected = false;
         while at + MESSAGE_HEADER_MAX < self.segment_bytes {
             if let Some(found) = content.message(at, Some(segment))? {
-                self.note(&found, at, facts);
+                if is_replayed {
+                    self.note(&found, at, facts);
+                }
                 if found.kind == Kind::Cap {
                     break;
                 }
@@ -231,7 +256,18 @@ impl Log {
             }
             if !suspected {
                 suspected = true;
-                facts.suspects.push(self.suspect(index, segment, at));
+                let head = content.head(at)?.filter(|head| head.segment == segment);
+                let is_cut = head.is_some_and(|head| offset + (at + head.length) as u64 > self.bytes);
+                if is_replayed || is_cut {
+                    let lsn = self.lsn(segment, at);
+                    facts.suspects.push(Suspect {
+                        index,
+                        segment,
+                        lsn,
+                        has_header: true,
+                        is_certain: is_cut,
+                    });
+                }
             }
             // When only a message's content is unreadable, the next one begins where expected.
             match content.head(at)?.and_then(|head| at.checked_add(head.length)) {
@@ -242,16 +278,47 @@ impl Log {
         Ok(())
     }
 
-    fn note(&self, found: &Message<'_>, at: usize, facts: &mut Facts) {
-        let lsn = self.lsn(found.segment, at);
-        match found.kind {
-            Kind::Whole => facts.replaced.note(found.page, lsn),
-            Kind::Link => {
-                if let Some(number) = linked_commit(found.body) {
-                    facts.commits.push(Commit { number, lsn });
-                }
+    /// Reads a segment whose header is unreadable; its messages still name it. The engine skips all of it, so none of
+    /// them replaces a page.
+    fn read_without_header(
+        &self,
+        index: usize,
+        is_certain: bool,
+        content: &mut Content<'_>,
+        facts: &mut Facts,
+    ) -> io::Result<()> {
+        let mut at = SEGMENT_HEADER;
+        let segment = loop {
+            if at + MESSAGE_HEADER_MAX >= self.segment_bytes {
+                return Ok(());
             }
-            Kind::Cap | Kind::Other => {}
+            let segment = content.message(at, None)?.map(|found| found.segment);
+            if let Some(segment) = segment.filter(|segment| *segment >= self.from) {
+                break segment;
+            }
+            at += 1;
+        };
+        let lsn = self.lsn(segment, SEGMENT_HEADER);
+        facts.suspects.push(Suspect { index, segment, lsn, has_header: false, is_certain });
+        while let Some(found) = content.message(at, Some(segment))? {
+            self.note_batch(&found, at, facts);
+            at += found.length;
+        }
+        Ok(())
+    }
+
+    fn note(&self, found: &Message<'_>, at: usize, facts: &mut Facts) {
+        if found.kind == Kind::Whole {
+            facts.replaced.note(found.page, self.lsn(found.segment, at));
+        }
+        self.note_batch(found, at, facts);
+    }
+
+    fn note_batch(&self, found: &Message<'_>, at: usize, facts: &mut Facts) {
+        if found.kind == Kind::Link
+            && let Some(number) = linked_commit(found.body)
+        {
+            facts.commits.push(Commit { number, lsn: self.lsn(found.segment, at) });
         }
     }
 
@@ -260,15 +327,22 @@ impl Log {
         let mut bytes = Vec::new();
         let mut held = Vec::new();
         for suspect in suspects {
+            if suspect.is_certain {
+                return Ok(Some(self.damage(suspect)));
+            }
             let mut content = Content::new(self, suspect.index, &mut bytes);
             let mut pages = Vec::new();
-            let mut at = SEGMENT_HEADER;
+            let (mut at, mut is_due) = (SEGMENT_HEADER, true);
             while at + MESSAGE_HEADER_MAX < self.segment_bytes {
+                let lsn = self.lsn(suspect.segment, at);
                 let Some(found) = content.message(at, Some(suspect.segment))? else {
-                    at += 1;
+                    if is_due && let Some(page) = content.unreadable_page(at, suspect.segment)? {
+                        pages.push((page, lsn));
+                    }
+                    (at, is_due) = (at + 1, false);
                     continue;
                 };
-                let lsn = self.lsn(suspect.segment, at);
+                is_due = true;
                 match found.kind {
                     Kind::Whole => replaced.note(found.page, lsn),
                     Kind::Link | Kind::Other => {}
@@ -283,16 +357,16 @@ impl Log {
         }
         for (suspect, pages) in suspects.iter().zip(held) {
             if pages.iter().any(|(page, lsn)| replaced.needs(*page, *lsn)) {
-                let offset = suspect.index as u64 * self.segment_bytes as u64
-                    + suspect.lsn % self.segment_bytes as u64;
-                return Ok(Some(format!("its log is not readable at byte {offset} of the file \"db\"")));
+                return Ok(Some(self.damage(suspect)));
             }
         }
         Ok(None)
     }
 
-    fn suspect(&self, index: usize, segment: u64, at: usize) -> Suspect {
-        Suspect { index, segment, lsn: self.lsn(segment, at) }
+    fn damage(&self, suspect: &Suspect) -> String {
+        let segment_bytes = self.segment_bytes as u64;
+        let offset = suspect.index as u64 * segment_bytes + suspect.lsn % segment_bytes;
+        format!("its log is not readable at byte {offset} of the file \"db\"")
     }
 
     fn lsn(&self, segment: u64, at: usize) -> u64 {
@@ -332,6 +406,28 @@ impl<'a> Content<'a> {
             read_up_to(self.file, &mut self.bytes[have..], self.offset + have as u64)?;
         }
         Ok(true)
+    }
+
+    /// Whether the segment looks as the engine leaves a free one, judged by [`BLANK_BYTES`].
+    fn is_blank(&self) -> io::Result<bool> {
+        let mut piece = [0; BLANK_BYTES];
+        for at in [0, self.segment_bytes / 2] {
+            let read = read_up_to(self.file, &mut piece, self.offset + at as u64)?;
+            if piece[..read].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The page that a message is about whose content is unreadable, when its header is as it was written. One that is
+    /// in two sectors may be of two messages.
+    fn unreadable_page(&mut self, at: usize, segment: u64) -> io::Result<Option<u64>> {
+        let Some(head) = self.head(at)? else { return Ok(None) };
+        let sector = |at: usize| (self.offset + at as u64) / SECTOR_BYTES;
+        let is_whole = sector(at) == sector(at + head.header_length - 1);
+        let is_of_page = matches!(head.kind, Kind::Whole | Kind::Link);
+        Ok((head.segment == segment && is_of_page && is_whole).then_some(head.page))
     }
 
     /// The header at a position, when a message of its length fits in the segment.
@@ -474,4 +570,118 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 #[cfg(windows)]
 fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: usize = 64 * 1024;
+    const CAP: u8 = 2;
+    const WHOLE: u8 = 8;
+    const LINK: u8 = 10;
+
+    /// A message of a page. All numbers are below 241, so each is one byte.
+    fn message(kind: u8, segment: u8, page: u8, body: &[u8]) -> Vec<u8> {
+        let mut message = vec![0, 0, 0, 0, kind, u8::try_from(body.len()).unwrap(), segment, page];
+        message.extend_from_slice(body);
+        let crc = crc32fast::hash(&[body, &message[4..8]].concat()) ^ u32::MAX;
+        message[..4].copy_from_slice(&crc.to_le_bytes());
+        message
+    }
+
+    fn page(segment: u8, page: u8) -> Vec<u8> {
+        message(WHOLE, segment, page, &[7; 100])
+    }
+
+    fn commit(segment: u8, number: u64) -> Vec<u8> {
+        let key = [&[0, u8::try_from(keys::COMMIT.len()).unwrap()], keys::COMMIT].concat();
+        message(LINK, segment, 1, &[&key[..], &[16], &commit_value(number)].concat())
+    }
+
+    fn segment(number: u8, messages: &[Vec<u8>]) -> Vec<u8> {
+        let lsn = i64::from(number) * SEGMENT as i64;
+        let mut bytes = vec![0; 4];
+        bytes.extend([lsn, 0].map(|lsn| (lsn ^ i64::MAX).to_le_bytes()).concat());
+        let crc = crc32fast::hash(&bytes[4..]) ^ u32::MAX;
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        bytes.extend(messages.concat());
+        bytes.extend(message(CAP, number, 0, &[]));
+        bytes.resize(SEGMENT, 0);
+        bytes
+    }
+
+    fn scanned(file: &[u8]) -> LogScan {
+        let database = tempfile::tempdir().unwrap();
+        std::fs::write(database.path().join("db"), file).unwrap();
+        scan(database.path(), SEGMENT).unwrap()
+    }
+
+    /// Two segments. The second one replaces pages of the first one and ends with two batches.
+    fn log(replaced: &[u8], damage: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        let mut first = segment(3, &[page(3, 5), page(3, 6)]);
+        damage(&mut first);
+        let mut later: Vec<_> = replaced.iter().map(|number| page(4, *number)).collect();
+        later.extend([commit(4, 8), page(4, 9), commit(4, 9)]);
+        [first, segment(4, &later)].concat()
+    }
+
+    fn is_damaged(file: &[u8]) -> bool {
+        let found = scanned(file);
+        assert_eq!(found.last_batch, Some(9));
+        found.damage.is_some()
+    }
+
+    #[test]
+    fn an_unreadable_message_is_damage_when_it_is_the_only_one_that_is_needed() {
+        let content = |first: &mut [u8]| first[SEGMENT_HEADER + 50] ^= 1;
+        assert!(!is_damaged(&log(&[], |_| ())));
+        assert!(is_damaged(&log(&[6], content)));
+        assert!(is_damaged(&log(&[5], content)), "the other one");
+        assert!(!is_damaged(&log(&[5, 6], content)));
+    }
+
+    #[test]
+    fn a_segment_without_its_start_is_damage_when_a_page_in_it_is_needed() {
+        let first = page(3, 5).len();
+        for end in [SEGMENT_HEADER, SEGMENT_HEADER + first] {
+            let zero = |bytes: &mut [u8]| bytes[..end].fill(0);
+            assert!(is_damaged(&log(&[5], zero)), "zero up to {end}");
+            assert!(!is_damaged(&log(&[5, 6], zero)), "zero up to {end}");
+            // No power cut leaves anything else.
+            let garbage = |bytes: &mut [u8]| bytes[..end].fill(0xa5);
+            assert!(is_damaged(&log(&[5, 6], garbage)), "garbage up to {end}");
+        }
+        let blank = |bytes: &mut [u8]| bytes.fill(0);
+        assert!(!is_damaged(&log(&[], blank)));
+    }
+
+    #[test]
+    fn a_segment_that_was_being_overwritten_with_zeros_is_none_when_its_number_is_in_use() {
+        let without_start = |bytes: &mut [u8]| bytes[..SEGMENT_HEADER].fill(0);
+        let damaged = log(&[], without_start);
+        assert!(is_damaged(&damaged));
+        let other = segment(3, &[page(3, 8)]);
+        assert!(!is_damaged(&[damaged, other].concat()));
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_message_was_cut() {
+        let log = log(&[5, 6], |_| ());
+        let (first, second) = log.split_at(SEGMENT);
+        let turned = [second, first].concat();
+        assert!(!is_damaged(&turned));
+        let whole = SEGMENT + SEGMENT_HEADER + page(3, 5).len();
+        assert!(is_damaged(&turned[..whole + 60]));
+        // A cut between two messages looks like the end of what was written.
+        assert!(!is_damaged(&turned[..whole]));
+    }
+
+    #[test]
+    fn what_follows_the_last_batch_but_one_is_left_to_the_engine() {
+        let mut log = log(&[], |_| ());
+        let unsynced = SEGMENT + SEGMENT_HEADER + commit(4, 8).len();
+        log[unsynced + 50] ^= 1;
+        assert!(!is_damaged(&log));
+    }
 }
