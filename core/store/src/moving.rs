@@ -90,7 +90,7 @@ impl Store {
     #[boxed]
     pub async fn export(&self, file: File, scratch: &Path) -> io::Result<u64> {
         let (store, scratch) = (self.clone(), scratch.to_owned());
-        // A separate task, because the captured writes must be released even when the caller is dropped.
+        // A separate task, because the scratch store must be removed even when the caller is dropped.
         let export = async move {
             match &*store.engine {
                 Engine::Sled(sled) => sled.export_to(file).await,

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::StoreError;
+use crate::engine::sled::capture::Captures;
 use crate::engine::sled::garbage::Garbage;
 use crate::engine::sled::parts::Writes;
 use crate::engine::sled::txn::{Oversized, Txn};
@@ -61,6 +62,7 @@ pub(crate) type Sink = Box<dyn FnMut(Writes) -> io::Result<()> + Send>;
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
+    captures: Captures,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -91,6 +93,7 @@ impl Committer {
             write_nanos: AtomicU64::new(0),
             last_write_nanos: AtomicU64::new(0),
         });
+        let captures = txn.captures().clone();
         let writer = Writer {
             shared: Arc::clone(&shared),
             txn,
@@ -101,7 +104,7 @@ impl Committer {
             garbage: Garbage::default(),
         };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(|| writer.run())?;
-        Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Committer { shared, captures, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues a change. The receiver gets its result once it is durable; dropping the receiver does not cancel the
@@ -170,6 +173,10 @@ impl Committer {
     /// Whether a change was refused since then because the queue was full.
     pub(crate) fn has_refused_since(&self, since: Instant) -> bool {
         self.shared.lock().refused_at.is_some_and(|refused| refused >= since)
+    }
+
+    pub(crate) fn captures(&self) -> &Captures {
+        &self.captures
     }
 
     pub(crate) fn space(&self) -> &Space {

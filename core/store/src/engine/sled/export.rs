@@ -14,11 +14,12 @@ use std::path::Path;
 
 use sled::IVec;
 
+use crate::StoreError;
 use crate::engine::sled::Sled;
 use crate::engine::sled::folder::{self, Copy};
 use crate::engine::sled::record::{decode_u64, encode_u64};
 use crate::engine::sled::tree::Tree;
-use crate::engine::sled::txn::Capture;
+use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{keys, keys::money as money_keys};
 
 const MAGIC: &[u8; 16] = b"chelseru store 2";
@@ -48,17 +49,21 @@ impl Sled {
     /// The engine half of [`Store::export`](crate::Store::export).
     pub(crate) async fn export_to(&self, file: File) -> io::Result<u64> {
         let busy = |what: &str| io::Error::new(io::ErrorKind::ResourceBusy, what);
-        let sled = self;
-        if !sled.change(|txn| Ok(txn.capture())).await.map_err(io::Error::other)? {
-            return Err(busy("another export of the store is running"));
+        let reserved = self.committer.captures().reserve();
+        let reserved = reserved.ok_or_else(|| busy("another export of the store is running"))?;
+        // Between two batches: of one that is being written the reader could see a part.
+        let begin = |txn: &mut Txn| {
+            txn.captures().begin();
+            Ok(())
+        };
+        self.change(begin).await.map_err(io::Error::other)?;
+        let tree = self.tree.clone();
+        let out =
+            tokio::task::spawn_blocking(move || export(&tree, file)).await.map_err(io::Error::other)??;
+        let writes = reserved.take().ok_or_else(|| busy("too much was written during the export"))?;
+        if self.has_failed() {
+            return Err(io::Error::other(StoreError::Failed));
         }
-        let tree = sled.tree.clone();
-        let read = tokio::task::spawn_blocking(move || export(&tree, file)).await;
-        // This precedes every error return, so the next export can start.
-        let captured = sled.change(|txn| Ok(txn.captured())).await.map_err(io::Error::other)?;
-        let out = read.map_err(io::Error::other)??;
-        let writes = captured.and_then(Capture::into_writes);
-        let writes = writes.ok_or_else(|| busy("too much was written during the export"))?;
         tokio::task::spawn_blocking(move || out.finish(writes)).await.map_err(io::Error::other)?
     }
 }
@@ -229,8 +234,7 @@ fn read(file: &mut File, mut each: impl FnMut(&[u8], Option<&[u8]>) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sled::txn::Txn;
-    use crate::{Store, StoreError, StoreOptions};
+    use crate::{Store, StoreOptions};
 
     async fn exported(records: u64) -> (tempfile::TempDir, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
@@ -334,12 +338,87 @@ mod tests {
     async fn a_second_export_at_once_is_refused() {
         let (dir, _) = exported(20).await;
         let store = Store::open(dir.path().join("db"), StoreOptions::default()).unwrap();
-        assert!(store.sled().change(|txn| Ok(txn.capture())).await.unwrap());
+        let running = store.sled().committer.captures().reserve().unwrap();
         let path = dir.path().join("second");
-        let refused = store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap_err();
+        let export = async || store.export(File::create(&path).unwrap(), Path::new("unused")).await;
+        let refused = export().await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
-        store.sled().change(|txn| Ok(txn.captured().is_some())).await.unwrap();
-        store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap();
+        drop(running);
+        export().await.unwrap();
+    }
+
+    /// Makes the writer wait until the sender goes.
+    async fn blocked(store: &Store) -> std::sync::mpsc::Sender<()> {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let (begun, running) = tokio::sync::oneshot::channel();
+        let wait = move |_: &mut Txn| {
+            begun.send(()).unwrap();
+            let _ = receiver.recv();
+            Ok(())
+        };
+        store.sled().change_then(wait, |_| ()).unwrap();
+        running.await.unwrap();
+        sender
+    }
+
+    /// Exports to a file once the queue has room.
+    async fn exported_to(store: &Store, path: &Path) -> u64 {
+        loop {
+            match store.sled().export_to(File::create(path).unwrap()).await {
+                Err(error) if is_busy(&error) => tokio::task::yield_now().await,
+                exported => break exported.unwrap(),
+            }
+        }
+    }
+
+    fn is_busy(error: &io::Error) -> bool {
+        error.to_string() == StoreError::Busy.to_string()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_export_that_is_dropped_or_refused_leaves_the_way_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions { queue_max: 1, ..StoreOptions::default() };
+        let store = Store::open(dir.path().join("db"), options).unwrap();
+        let path = dir.path().join("export");
+        let export = async || store.sled().export_to(File::create(&path).unwrap()).await;
+        let writer = blocked(&store).await;
+        // The change that begins it waits.
+        let dropped = tokio::time::timeout(std::time::Duration::from_millis(50), export()).await;
+        assert!(dropped.is_err(), "{dropped:?}");
+        let refused = export().await.unwrap_err();
+        assert!(is_busy(&refused), "{refused}");
+        drop(writer);
+        exported_to(&store, &path).await;
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_export_ends_while_no_change_is_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions { queue_max: 1, ..StoreOptions::default() };
+        let store = Store::open(dir.path().join("db"), options).unwrap();
+        for n in 0..2000_u64 {
+            store.probe_put(&n.to_be_bytes(), &[7; 1000]).await.unwrap();
+        }
+        // A full pipe holds it up until the queue is full.
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let exporting = tokio::spawn({
+            let store = store.clone();
+            async move { store.sled().export_to(File::from(std::os::fd::OwnedFd::from(pipe))).await }
+        });
+        let mut bytes = vec![0; MAGIC.len()];
+        reader.read_exact(&mut bytes).unwrap();
+        let writer = blocked(&store).await;
+        store.sled().change_then(|_| Ok(()), |_| ()).unwrap();
+        assert!(matches!(store.sled().change(|_| Ok(())).await, Err(StoreError::Busy)));
+        let rest = tokio::task::spawn_blocking(move || reader.read_to_end(&mut bytes).map(|_| bytes));
+        // A pipe cannot be synced, which is the last step.
+        let ended = exporting.await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::InvalidInput, "{ended}");
+        assert_eq!(import(dir.path(), "piped", &rest.await.unwrap().unwrap()).unwrap(), 2003);
+        drop(writer);
+        assert_eq!(exported_to(&store, &dir.path().join("export")).await, 2003);
     }
 
     #[tokio::test]

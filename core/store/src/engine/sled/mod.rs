@@ -25,6 +25,7 @@ pub(crate) mod log_scan;
 pub(crate) mod quiet;
 
 pub(crate) mod agent;
+pub(crate) mod capture;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod purge;

@@ -10,6 +10,7 @@ use std::ops::Bound;
 use sled::IVec;
 
 use crate::StoreError;
+use crate::engine::sled::capture::Captures;
 use crate::engine::sled::error;
 use crate::engine::sled::folder::{KEY_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::engine::sled::parts::Writes;
@@ -89,7 +90,7 @@ pub(crate) struct Txn {
     /// A record or a key of the running change that is too long.
     oversized: Option<Oversized>,
     /// The writes since an export began, while one runs.
-    capture: Option<Capture>,
+    captures: Captures,
     /// Keys and lengths of the last batch's records that the engine must be made to count.
     long: Vec<(IVec, usize)>,
 }
@@ -99,34 +100,6 @@ pub(crate) struct Txn {
 pub(crate) struct Oversized {
     pub(crate) bytes: usize,
     pub(crate) max: usize,
-}
-
-/// The writes during an export, which make the export consistent with one moment.
-#[derive(Default)]
-pub(crate) struct Capture {
-    writes: Writes,
-    bytes: usize,
-}
-
-/// Bytes of captured keys and values; an export during which more is written fails.
-const CAPTURE_BYTES_MAX: usize = 256 * 1024 * 1024;
-
-impl Capture {
-    fn add(&mut self, key: &IVec, value: Option<&IVec>) {
-        if self.bytes > CAPTURE_BYTES_MAX {
-            return;
-        }
-        self.bytes += key.len() + value.map_or(0, |value| value.len());
-        self.writes.insert(key.clone(), value.cloned());
-        if self.bytes > CAPTURE_BYTES_MAX {
-            self.writes = Writes::new();
-        }
-    }
-
-    /// The last write of each key, `None` for a removal. Returns nothing when there were too many.
-    pub(crate) fn into_writes(self) -> Option<impl Iterator<Item = (IVec, Option<IVec>)>> {
-        (self.bytes <= CAPTURE_BYTES_MAX).then(|| self.writes.into_iter())
-    }
 }
 
 impl Txn {
@@ -139,7 +112,7 @@ impl Txn {
             undo: Vec::new(),
             newest: HashMap::new(),
             oversized: None,
-            capture: None,
+            captures: Captures::default(),
             long: Vec::new(),
         }
     }
@@ -245,18 +218,9 @@ impl Txn {
         Ok(keys)
     }
 
-    /// Starts to capture writes. False when another export already does.
-    pub(crate) fn capture(&mut self) -> bool {
-        let free = self.capture.is_none();
-        if free {
-            self.capture = Some(Capture::default());
-        }
-        free
-    }
-
-    /// Ends the capture and returns the writes, up to the batch before the one being gathered.
-    pub(crate) fn captured(&mut self) -> Option<Capture> {
-        self.capture.take()
+    /// What exports capture.
+    pub(crate) fn captures(&self) -> &Captures {
+        &self.captures
     }
 
     /// The last key that starts with `prefix`.
@@ -369,13 +333,11 @@ impl Txn {
         if self.overlay.is_empty() {
             return None;
         }
+        self.captures.add(&self.overlay);
         let (recent, unset) = (self.recent.get_mut(), self.unset.get_mut());
         for (key, value) in &self.overlay {
             recent.written(key, value.as_ref());
             unset.retain(|flag| key != *flag);
-            if let Some(capture) = &mut self.capture {
-                capture.add(key, value.as_ref());
-            }
             if let Some(value) = value
                 && value.len() >= BYTES_PER_ACCESS
             {
