@@ -13,6 +13,8 @@ mod numbers;
 #[cfg(target_os = "linux")]
 mod restore;
 mod stop;
+#[cfg(target_os = "linux")]
+mod uploads;
 
 use std::path::Path;
 #[cfg(target_os = "linux")]

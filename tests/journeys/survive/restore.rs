@@ -9,7 +9,7 @@ use chelseru_tests::folder;
 use super::*;
 
 #[path = "../../../core/store/tests/store/power/disk.rs"]
-mod disk;
+pub(super) mod disk;
 
 const IMAGES: usize = 24;
 

@@ -2,9 +2,13 @@
 //!
 //! A file moves here by a rename once its record is stored, so the local folder of received files must be on the same
 //! file system. Nothing is copied, and so nothing needs to be withdrawn.
+//!
+//! Invariant: a file that settled survives a power cut. The names of its folders are synced with the first file of a
+//! day that this process moves, whoever made them; later files cost one sync.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +18,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
 use super::incoming::random_name;
+use super::lock;
 use crate::descriptors::{Use, is_set_aside};
 
 /// Bytes read at once.
@@ -22,18 +27,56 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Files below a folder.
 pub struct Folder {
     root: PathBuf,
+    /// The last folder whose name is durable, with those of the folders above it.
+    durable: Mutex<Option<PathBuf>>,
 }
 
 impl Folder {
     /// The files below `root`, which exists or is made with the first file.
     #[must_use]
     pub fn new(root: PathBuf) -> Folder {
-        Folder { root }
+        Folder { root, durable: Mutex::default() }
     }
 
     fn place(&self, path: &str) -> PathBuf {
         // A leading slash would lead out of the folder.
         self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn is_durable(&self, folder: &Path) -> bool {
+        lock(&self.durable).as_deref() == Some(folder)
+    }
+
+    /// Renames into a folder, creating it if missing, and syncs all that is new.
+    async fn move_into(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let folder = to.parent().unwrap_or(&self.root);
+        // Collection may remove the folder in between.
+        for last in [false, true] {
+            if !self.is_durable(folder) {
+                tokio::fs::create_dir_all(folder).await?;
+            }
+            match tokio::fs::rename(from, to).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !last => {
+                    *lock(&self.durable) = None;
+                }
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
+        sync_dir(folder).await?;
+        // After the rename: the folder it went to is not removed any more.
+        if !self.is_durable(folder) {
+            for above in folder.ancestors().skip(1) {
+                sync_dir(above).await?;
+                if self.root.parent().is_none_or(|end| above == end) {
+                    break;
+                }
+            }
+            *lock(&self.durable) = Some(folder.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -44,7 +87,7 @@ impl FilePlace for Folder {
     }
 
     async fn settle(&self, local: &Path, path: &str) -> Result<(), PlaceError> {
-        Ok(move_into(local, &self.place(path)).await?)
+        Ok(self.move_into(local, &self.place(path)).await?)
     }
 
     async fn withdraw(&self, _path: &str) -> Result<(), PlaceError> {
@@ -71,7 +114,9 @@ impl FilePlace for Folder {
         removed(tokio::fs::remove_file(&place).await)?;
         // A day's folder is removed with its last file; a folder that is not empty stays.
         for folder in place.ancestors().skip(1).take(3) {
-            if tokio::fs::remove_dir(folder).await.is_err() {
+            if tokio::fs::remove_dir(folder).await.is_ok() {
+                *lock(&self.durable) = None;
+            } else {
                 break;
             }
         }
@@ -117,19 +162,8 @@ pub(super) fn removed(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// Renames into a folder, creating it if missing, and syncs the folder.
-async fn move_into(from: &Path, to: &Path) -> io::Result<()> {
-    let folder = to.parent().unwrap_or(Path::new("."));
-    // Collection may remove the folder in between.
-    for last in [false, true] {
-        tokio::fs::create_dir_all(folder).await?;
-        match tokio::fs::rename(from, to).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !last => {}
-            other => {
-                other?;
-                break;
-            }
-        }
-    }
-    tokio::fs::File::open(folder).await?.sync_all().await
+/// Syncs the names in a folder.
+pub(super) async fn sync_dir(folder: &Path) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder).await?.sync_all().await
 }

@@ -24,6 +24,7 @@ mod slots;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -119,6 +120,8 @@ pub struct FileStore {
     collected: Mutex<FileId>,
     /// Received files that wait for the place.
     left: Mutex<Vec<PathBuf>>,
+    /// The name of the folder of received files was synced, and those of the folders above it.
+    is_incoming_durable: AtomicBool,
 }
 
 impl FileStore {
@@ -148,6 +151,7 @@ impl FileStore {
             resumable: Mutex::default(),
             collected: Mutex::new(FileId(0)),
             left: Mutex::default(),
+            is_incoming_durable: AtomicBool::new(false),
         };
         let incoming = files.incoming.clone();
         let fault = |error: io::Error| format!("{}: cannot be used: {error}", incoming.display());
@@ -295,7 +299,12 @@ impl FileStore {
         limits: &chelseru_config::Files,
     ) -> Result<StoredFile, FileError> {
         let has_thumbnail = draft.picture.is_some_and(|picture| picture.thumbnail.is_some());
-        if let Err(error) = self.offer(&received, has_thumbnail).await {
+        let offered = match self.offer(&received, has_thumbnail).await {
+            // A crash between the record and the move must leave the bytes here.
+            Ok(()) => self.sync_incoming().await.map_err(FileError::from),
+            refused => refused,
+        };
+        if let Err(error) = offered {
             self.return_received(&received).await?;
             return Err(error);
         }
@@ -316,6 +325,20 @@ impl FileStore {
         };
         self.drop_received(&received).await?;
         Err(refused)
+    }
+
+    /// Makes the names of received files durable. The first call syncs the folders above, too: an earlier process may
+    /// have made them right before the power failed.
+    async fn sync_incoming(&self) -> io::Result<()> {
+        folder::sync_dir(&self.incoming).await?;
+        if !self.is_incoming_durable.load(Ordering::Relaxed) {
+            // `uploads`, and the data folder.
+            for above in self.incoming.ancestors().skip(1).take(2) {
+                folder::sync_dir(above).await?;
+            }
+            self.is_incoming_durable.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Copies a received file to its place, with its thumbnail.

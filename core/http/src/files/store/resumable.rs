@@ -368,7 +368,8 @@ impl FileStore {
         let mut file = File::create(&aside).await?;
         file.write_all(&bytes).await?;
         file.sync_all().await?;
-        Ok(tokio::fs::rename(aside, path).await?)
+        tokio::fs::rename(aside, path).await?;
+        Ok(self.sync_incoming().await?)
     }
 
     /// Whether an upload is known on disk.
