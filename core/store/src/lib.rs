@@ -232,6 +232,12 @@ impl Store {
         on_engine!(self, disk_free_bytes())
     }
 
+    /// Free bytes on that disk beyond [`StoreOptions::disk_reserve_bytes`], for work that can wait.
+    #[must_use]
+    pub fn disk_spare_bytes(&self) -> Option<u64> {
+        on_engine!(self, disk_spare_bytes())
+    }
+
     /// Returns true when the store holds nothing but the records of opening and the mark of the key.
     ///
     /// # Errors

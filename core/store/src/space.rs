@@ -77,10 +77,7 @@ impl Space {
     /// own error will report the problem.
     pub(crate) fn room(&self) -> DiskRoom {
         self.refresh();
-        let reserve = match self.reserve {
-            Some(bytes) => bytes,
-            None => RESERVE_BYTES.min(self.total.load(Ordering::Relaxed) / 4),
-        };
+        let reserve = self.reserve();
         let floor = (reserve / 8).min(FLOOR_BYTES_MAX);
         match self.free.load(Ordering::Relaxed) {
             free if free < floor => DiskRoom::None,
@@ -98,6 +95,16 @@ impl Space {
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         self.refresh();
         Some(self.free.load(Ordering::Relaxed)).filter(|free| *free != u64::MAX)
+    }
+
+    /// Free bytes beyond the reserve.
+    pub(crate) fn spare_bytes(&self) -> Option<u64> {
+        Some(self.free_bytes()?.saturating_sub(self.reserve()))
+    }
+
+    /// As of the last sample.
+    fn reserve(&self) -> u64 {
+        self.reserve.unwrap_or_else(|| RESERVE_BYTES.min(self.total.load(Ordering::Relaxed) / 4))
     }
 
     fn refresh(&self) {
@@ -167,8 +174,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_spare_begins_behind_the_reserve() {
+        let spare = |free| Space::new(scripted(&Arc::new(AtomicU64::new(free))), Some(800)).spare_bytes();
+        assert_eq!([799, 800, 801].map(spare), [Some(0), Some(0), Some(1)]);
+    }
+
+    #[test]
     fn a_disk_that_cannot_be_asked_refuses_nothing() {
         let space = Space::new(Box::new(|| Err(io::ErrorKind::Unsupported.into())), None);
-        assert_eq!((space.room(), space.free_bytes()), (DiskRoom::Ample, None));
+        assert_eq!((space.room(), space.free_bytes(), space.spare_bytes()), (DiskRoom::Ample, None, None));
     }
 }

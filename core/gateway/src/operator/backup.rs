@@ -7,6 +7,7 @@
 //! contains the key and every phone number, so it is readable by its owner only, like the data folder.
 //!
 //! Invariants: no change waits for the backup's target, because the store is first exported to the data folder's disk.
+//! Its reserve stays free, and what was exported there goes as soon as it was copied.
 //! A restore writes nothing unless every file of the manifest exists unaltered, and copies no other files. The store is
 //! exported first: a file uploaded afterwards is in no record and is collected later; a file deleted afterwards
 //! belongs to a record that was deleted too. A backup is the same whatever engine it comes from and goes to. One that
@@ -123,18 +124,22 @@ pub(crate) fn clear(data_dir: &Path) {
 /// Exports the store to an unnamed file on the data folder's disk, so a slow target delays no change.
 pub(crate) async fn stage(store: &Store, data: &Path) -> Result<(File, u64), String> {
     let size = store_bytes(data);
-    if let Some(free) = store.disk_free_bytes().filter(|free| *free < size) {
-        let (size, free) = (size >> 20, free >> 20);
-        let data = data.display();
-        return Err(format!(
-            "{data}: a backup needs {size} MiB of free space temporarily; only {free} MiB are free"
-        ));
-    }
+    check_spare(store, size).map_err(|reason| format!("{}: {reason}", data.display()))?;
     let mut staged = tempfile::tempfile_in(data).map_err(|error| at(data, &error))?;
     let file = staged.try_clone().map_err(|error| at(data, &error))?;
     let records = store.export(file, &data.join(COPY)).await.map_err(|error| at(data, &error))?;
     staged.rewind().map_err(|error| at(data, &error))?;
     Ok((staged, records))
+}
+
+/// Refuses to use up the reserve of the data folder's disk.
+pub(crate) fn check_spare(store: &Store, needed: u64) -> Result<(), String> {
+    let Some(spare) = store.disk_spare_bytes().filter(|spare| *spare < needed) else { return Ok(()) };
+    let (needed, spare) = (needed.div_ceil(1 << 20), spare >> 20);
+    Err(format!(
+        "a copy of the store needs {needed} MiB of free space temporarily; besides the reserve (data.disk_reserve_mib) \
+         only {spare} MiB are free"
+    ))
 }
 
 /// The size of the store in a data folder.
@@ -143,11 +148,18 @@ pub(crate) fn store_bytes(data: &Path) -> u64 {
 }
 
 /// Fills the folder; the manifest comes last. Returns the number of files besides the store.
-fn gather(mut staged: File, mut manifest: Manifest, data: &Path, part: &Path) -> Result<u64, String> {
+fn gather(
+    mut staged: impl Read,
+    mut manifest: Manifest,
+    data: &Path,
+    part: &Path,
+) -> Result<u64, String> {
     private::make_dir(part).map_err(|error| at(part, &error))?;
     let file = part.join(STORE_FILE);
     let copied = private::make_file(&file).and_then(|out| copy(&mut staged, out));
     let (bytes, hash) = copied.map_err(|error| at(&file, &error))?;
+    // Its space is the data folder's, and the uploads may take long.
+    drop(staged);
     manifest.entries.push(Entry { path: STORE_FILE.to_owned(), bytes, hash });
     gather_dir(data, part, "", &mut manifest)?;
     if !manifest.has(keys::FILE) {
@@ -477,6 +489,44 @@ mod tests {
         let refused = write(&store, kept(), &dir.path().join("third")).await.expect_err("files are missing");
         assert!(refused.contains("uploads/aa/more: is a link to a folder"), "{refused}");
         assert!(!dir.path().join("third").exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_backup_leaves_the_reserve_free() {
+        let (dir, _) = backed_up().await;
+        let data = dir.path().join("data");
+        let options = StoreOptions { disk_reserve_bytes: Some(u64::MAX), ..StoreOptions::default() };
+        let store = Store::open(data.join(STORE_DIR), options).expect("a store");
+        let target = dir.path().join("second");
+        let kept = Kept { data_dir: &data, bucket: None };
+        let refused = write(&store, kept, &target).await.expect_err("no space is spare");
+        assert!(refused.contains("besides the reserve (data.disk_reserve_mib) only 0 MiB"), "{refused}");
+        assert!(!target.exists() && !part_of(&target).exists());
+    }
+
+    /// Leaves a file when it is dropped.
+    struct Leaves<'a>(&'a [u8], PathBuf);
+
+    impl Read for Leaves<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl Drop for Leaves<'_> {
+        fn drop(&mut self) {
+            fs::write(&self.1, "gone").expect("a file");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_exported_is_gone_before_the_rest_is_copied() {
+        let (dir, _) = backed_up().await;
+        let (data, part) = (dir.path().join("data"), dir.path().join("part"));
+        let staged = Leaves(b"exported", data.join("staged"));
+        assert_eq!(gather(staged, Manifest::default(), &data, &part), Ok(4));
+        assert_eq!(fs::read(part.join("staged")).expect("a file"), b"gone");
+        assert_eq!(fs::read(part.join(STORE_FILE)).expect("a file"), b"exported");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

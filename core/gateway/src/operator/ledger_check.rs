@@ -101,10 +101,7 @@ impl LedgerChecks {
         clear(&app.ground.data_dir);
         private::make_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let size = backup::store_bytes(&app.ground.data_dir);
-        if let Some(free) = app.store.disk_free_bytes().filter(|free| *free < size.saturating_mul(COPIES)) {
-            let (needed, free) = ((size * COPIES) >> 20, free >> 20);
-            return Err(format!("the copy needs {needed} MiB of free space; only {free} MiB are free"));
-        }
+        backup::check_spare(&app.store, size.saturating_mul(COPIES))?;
         let (mut staged, _) = backup::stage(&app.store, folder).await?;
         let target = folder.join(STORE_DIR);
         let read = tokio::task::spawn_blocking({

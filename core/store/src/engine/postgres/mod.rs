@@ -197,6 +197,10 @@ impl Postgres {
         self.shared.space.as_ref()?.free_bytes()
     }
 
+    pub(crate) fn disk_spare_bytes(&self) -> Option<u64> {
+        self.shared.space.as_ref()?.spare_bytes()
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         false
     }

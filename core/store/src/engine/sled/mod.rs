@@ -110,6 +110,10 @@ impl Sled {
         self.committer.space().free_bytes()
     }
 
+    pub(crate) fn disk_spare_bytes(&self) -> Option<u64> {
+        self.committer.space().spare_bytes()
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         self.tree.has_failed()
     }
