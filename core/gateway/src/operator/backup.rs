@@ -148,12 +148,7 @@ pub(crate) fn store_bytes(data: &Path) -> u64 {
 }
 
 /// Fills the folder; the manifest comes last. Returns the number of files besides the store.
-fn gather(
-    mut staged: impl Read,
-    mut manifest: Manifest,
-    data: &Path,
-    part: &Path,
-) -> Result<u64, String> {
+fn gather(mut staged: impl Read, mut manifest: Manifest, data: &Path, part: &Path) -> Result<u64, String> {
     private::make_dir(part).map_err(|error| at(part, &error))?;
     let file = part.join(STORE_FILE);
     let copied = private::make_file(&file).and_then(|out| copy(&mut staged, out));
@@ -175,7 +170,14 @@ fn gather(
 ///
 /// Errors: a link to a folder where files would be missing from the backup, besides those of the disk.
 fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> Result<(), String> {
-    for entry in fs::read_dir(from).map_err(|error| at(from, &error))? {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(from) {
+        Ok(entries) => entries,
+        // Its last file was deleted after the folder above was listed.
+        Err(error) if is_gone(&error) && !below.is_empty() => return Ok(()),
+        Err(error) => return Err(at(from, &error)),
+    };
+    for entry in entries {
         let entry = entry.map_err(|error| at(from, &error))?;
         let source = entry.path();
         let Ok(name) = entry.file_name().into_string() else {
@@ -188,11 +190,12 @@ fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> R
             continue;
         }
         let target = to.join(&name);
-        let is_link = entry.file_type().map_err(|error| at(&source, &error))?.is_symlink();
-        let kind = match fs::metadata(&source) {
-            Ok(found) => found.file_type(),
+        let found =
+            entry.file_type().and_then(|kind| Ok((kind.is_symlink(), fs::metadata(&source)?.file_type())));
+        let (is_link, kind) = match found {
+            Ok(found) => found,
             // Deleted after the folder was listed, or a link to nothing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(at(&source, &error)),
         };
         let may_be_link = is_top && [UPLOADS, plugins::PLUGINS_DIR].contains(&name.as_str());
@@ -215,7 +218,7 @@ fn gather_dir(from: &Path, to: &Path, below: &str, manifest: &mut Manifest) -> R
             let mut input = match File::open(&source) {
                 Ok(input) => input,
                 // Deleted after the folder was listed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if is_gone(&error) => continue,
                 Err(error) => return Err(at(&source, &error)),
             };
             let copied = private::make_file(&target).and_then(|out| copy(&mut input, out));
@@ -502,6 +505,16 @@ mod tests {
         let refused = write(&store, kept, &target).await.expect_err("no space is spare");
         assert!(refused.contains("besides the reserve (data.disk_reserve_mib) only 0 MiB"), "{refused}");
         assert!(!target.exists() && !part_of(&target).exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_folder_that_is_removed_meanwhile_is_empty() {
+        let (dir, backup) = backed_up().await;
+        let (gone, mut manifest) = (dir.path().join("data/uploads/bb"), Manifest::default());
+        assert_eq!(gather_dir(&gone, &backup, "uploads/bb", &mut manifest), Ok(()));
+        assert!(manifest.entries.is_empty());
+        let refused = gather_dir(&gone, &backup, "", &mut manifest).expect_err("the data folder is missing");
+        assert!(refused.contains("uploads/bb"), "{refused}");
     }
 
     /// Leaves a file when it is dropped.
