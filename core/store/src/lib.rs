@@ -157,7 +157,8 @@ impl Store {
 
     /// Creates a store in a folder from a file that [`Store::export`] wrote, and returns the number of records.
     /// `before_whole` runs when all records are written and opening would still refuse the store. New users,
-    /// sessions, payments, events, rooms and files are numbered from a million above the last one. Blocks.
+    /// sessions, payments, spends, corrections, events, rooms, organizations, files and API keys are numbered from a
+    /// million above the last one, or from a million if there was none. Blocks.
     ///
     /// # Errors
     ///

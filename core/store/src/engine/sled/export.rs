@@ -8,6 +8,7 @@
 //! anywhere is refused before anything is written. An interrupted import is refused when the store is opened, because
 //! a marker file exists from before the first record until after the last step.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
@@ -29,18 +30,24 @@ const REMOVED: u32 = u32::MAX - 1;
 /// Longest accepted key and value; the store's own are far shorter.
 const KEY_BYTES_MAX: u32 = 64 * 1024;
 const VALUE_BYTES_MAX: u32 = 256 * 1024 * 1024;
-/// Sequences whose numbers also live outside: in tokens, links, banks and event receivers. The store forgets numbers
-/// given out after the export, the outside does not, so an imported store continues far above. Otherwise a forgotten
-/// session's token would open somebody else's session.
-const KEPT_OUTSIDE: [&[u8]; 6] = [
+/// Sequences whose numbers also live outside: in tokens, links, banks, event receivers and the programs of merchants.
+/// The store forgets numbers given out after the export, the outside does not, so an imported store continues far above.
+/// Otherwise a forgotten session's token would open somebody else's session, and a merchant would capture somebody
+/// else's spend.
+pub(crate) const KEPT_OUTSIDE: [&[u8]; 10] = [
     keys::USER_SEQUENCE,
     keys::SESSION_SEQUENCE,
     money_keys::PAYMENT_SEQUENCE,
+    money_keys::SPEND_SEQUENCE,
+    money_keys::CORRECTION_SEQUENCE,
     money_keys::EVENT_SEQUENCE,
     keys::chat::ROOM_SEQUENCE,
+    keys::chat::ORGANIZATION_SEQUENCE,
     keys::chat::FILE_SEQUENCE,
+    keys::sms::API_KEY_SEQUENCE,
 ];
-/// Numbers that an import skips in each of [`KEPT_OUTSIDE`]; after 134 imports the room numbers are used up.
+/// Numbers that an import skips in each of [`KEPT_OUTSIDE`], used or not; after 134 imports the room numbers are used
+/// up.
 const GAP: u64 = 1_000_000;
 /// Name of the marker file inside the store's folder during an import.
 pub(crate) const IMPORTING_FILE: &str = "importing";
@@ -81,21 +88,24 @@ pub(crate) fn import(
     File::create_new(&importing)?.sync_all()?;
     folder::sync_dir(path)?;
     folder::sync_dir(folder::parent(path))?;
+    let mut unused = BTreeSet::from(KEPT_OUTSIDE);
     let fill = |copy: &mut Copy<'_>| {
         read(file, |key, value| match value {
             None => copy.remove(key),
             Some(_) if key == keys::COMMIT => Ok(()),
             Some(value) if KEPT_OUTSIDE.contains(&key) => {
+                unused.remove(key);
                 let last = decode_u64("sequence", value).map_err(io::Error::other)?;
                 copy.put(key, &encode_u64(last.saturating_add(GAP)))
             }
             Some(value) => copy.put(key, value),
-        })
+        })?;
+        unused.iter().try_for_each(|sequence| copy.put(sequence, &encode_u64(GAP)))
     };
     let records = folder::build(path, fill, before_whole)?;
     std::fs::remove_file(&importing)?;
     folder::sync_dir(path)?;
-    Ok(records)
+    Ok(records - unused.len() as u64)
 }
 
 /// Hashes everything that passes through.
@@ -444,17 +454,24 @@ mod tests {
     async fn numbers_that_are_kept_outside_go_on_far_above() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), StoreOptions::default()).unwrap();
-        let numbers = async |store: &Store| {
+        let numbers = async |store: &Store| -> Vec<u64> {
             let next = |txn: &mut Txn| KEPT_OUTSIDE.iter().map(|sequence| txn.next(sequence)).collect();
             store.sled().change(next).await.unwrap()
         };
-        let one: Vec<u64> = numbers(&store).await;
-        assert_eq!(one, [1; KEPT_OUTSIDE.len()]);
-        let path = dir.path().join("export");
-        store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap();
-        import(dir.path(), "again", &std::fs::read(&path).unwrap()).unwrap();
-        let again = Store::open(dir.path().join("again"), StoreOptions::default()).unwrap();
-        assert_eq!(numbers(&again).await, [GAP + 2; KEPT_OUTSIDE.len()]);
+        let imported = async |store: &Store, name: &str| {
+            let path = dir.path().join("export");
+            let records = store.export(File::create(&path).unwrap(), Path::new("unused")).await.unwrap();
+            assert_eq!(import(dir.path(), name, &std::fs::read(&path).unwrap()).unwrap(), records);
+            Store::open(dir.path().join(name), StoreOptions::default()).unwrap()
+        };
+        let unused = imported(&store, "unused").await;
+        assert!(unused.is_empty().await.unwrap() && unused.is_unused().await.unwrap());
+        assert_eq!(numbers(&unused).await, [GAP + 1; KEPT_OUTSIDE.len()]);
+        assert_eq!(numbers(&store).await, [1; KEPT_OUTSIDE.len()]);
+        let used = imported(&store, "used").await;
+        assert_eq!(numbers(&used).await, [GAP + 2; KEPT_OUTSIDE.len()]);
+        let twice = imported(&used, "twice").await;
+        assert_eq!(numbers(&twice).await, [2 * GAP + 3; KEPT_OUTSIDE.len()]);
     }
 
     #[tokio::test]

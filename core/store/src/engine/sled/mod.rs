@@ -276,10 +276,11 @@ impl Sled {
     }
 
     pub(crate) fn is_empty(&self) -> Result<bool, StoreError> {
-        // What opening writes, and the mark of the key.
+        // What opening writes, the mark of the key, and where an import lets the sequences begin.
         let own = [keys::FORMAT, keys::COMMIT, keys::UNBOUND_SESSIONS, keys::KEY_MARK, keys::money::INDEXES];
         for key in self.tree.iter().keys() {
-            if !own.contains(&key.map_err(error::read)?.as_ref()) {
+            let key = key.map_err(error::read)?;
+            if !own.contains(&key.as_ref()) && !export::KEPT_OUTSIDE.contains(&key.as_ref()) {
                 return Ok(false);
             }
         }
@@ -303,7 +304,8 @@ impl Sled {
         let audit = [ANYONE.entries, ACCOUNT.entries, OPERATOR.entries];
         for key in self.tree.iter().keys() {
             let key = key.map_err(error::read)?;
-            if !single.contains(&key.as_ref()) && !audit.iter().any(|log| key.starts_with(log)) {
+            let is_own = single.contains(&key.as_ref()) || export::KEPT_OUTSIDE.contains(&key.as_ref());
+            if !is_own && !audit.iter().any(|log| key.starts_with(log)) {
                 return Ok(false);
             }
         }

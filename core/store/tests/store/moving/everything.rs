@@ -545,12 +545,13 @@ pub(super) fn compare_records(before: &Records, back: &Records) {
         |key: &[u8]| swept_room(before).is_some_and(|room| key[0] == b'C' && key[2..].starts_with(&room));
     let is_anew = |key: &[u8]| ANEW.iter().any(|kind| key.starts_with(kind)) || swept(key);
     let number = |value: &[u8]| value.try_into().map(u64::from_be_bytes).ok();
+    let is_sequence = |key: &[u8]| key.starts_with(b"mseq") || key.starts_with(b"qzseq");
     for (key, value) in before.iter().filter(|(key, _)| !is_anew(key)) {
         let name = key.escape_ascii();
         let is_same = match back.get(key) {
             None => number(value) == Some(0),
             // An import continues above the numbers of the export.
-            Some(found) if key.starts_with(b"mseq") && found != value => {
+            Some(found) if is_sequence(key) && found != value => {
                 number(found) == number(value).map(|number| number + MILLION)
             }
             Some(found) => found == value,

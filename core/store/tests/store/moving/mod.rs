@@ -98,6 +98,27 @@ async fn tables(store: &TestStore) -> Tables {
     tables
 }
 
+/// Also when the backup had none.
+#[tokio::test]
+async fn a_restored_store_begins_a_million_higher() {
+    for engine in engines() {
+        let mut restored = vec![into_sled(&TestStore::new(engine)).await];
+        if engines().contains(&Engine::Postgres) {
+            restored.push(into_postgres(&restored[0]).await);
+        }
+        for store in restored {
+            let (user, session) = store.log_in(NUMBER, 100).await;
+            store.import_balances(money::opening(user.id, 100)).await.unwrap();
+            let draft = chelseru_store::SpendDraft { user: user.id, ..money::spend(10, "", None) };
+            let chelseru_store::SpendMade::Done(spend) = store.spend_create(draft).await.unwrap() else {
+                panic!("{engine:?}: not spent")
+            };
+            let numbers = [user.id.0, session.id.0, spend.id.0];
+            assert_eq!(numbers, [1_000_001; 3], "{engine:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn one_of_everything_comes_back_from_postgres() {
     if !engines().contains(&Engine::Postgres) {
