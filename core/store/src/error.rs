@@ -72,4 +72,10 @@ impl StoreError {
     pub fn is_in_use(&self) -> bool {
         matches!(self, StoreError::Locked { .. } | StoreError::InUse { .. })
     }
+
+    /// Whether a change that was answered so may have been made all the same.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        matches!(self, StoreError::Failed | StoreError::Unsure)
+    }
 }

@@ -246,6 +246,53 @@ pub(super) async fn begin_upload(town: &Town) -> Answer {
     Answer::of(request.header("upload-metadata", format!("chatroom {room}"))).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_record_is_refused_is_taken_back() {
+    let dir = folder("[data]\nchanges_waiting_max = 8\n");
+    let tools = tempfile::tempdir().expect("a folder");
+    let Some(faults) = Faults::new(tools.path(), &dir.path().join("data/db")) else { return };
+    let town = Town::in_gateway(serve_with(&faults, dir.path(), &tools.path().join("log"))).await;
+    let begun = begin_upload(&town).await;
+    let id = begun.header("location").trim_end_matches('/').rsplit('/').next().expect("an id").to_owned();
+    let left = || {
+        let files = std::fs::read_dir(dir.path().join("data/uploads/incoming")).expect("a folder");
+        let mut names: Vec<_> =
+            files.map(|file| file.expect("a file").file_name().into_string().expect("text")).collect();
+        names.sort();
+        names
+    };
+    let of_upload = [format!("{id}.json"), format!("{id}.part")];
+    assert_eq!(left(), of_upload);
+
+    // The writer waits for the disk until the queue is full, and then longer.
+    faults.set(Fault::Stuck, 1);
+    let waiting: Vec<_> = (0..12).map(|n| say_aside(&town, &format!("waits {n}"))).collect();
+    wait_until("a full queue", async || waiting.iter().any(tokio::task::JoinHandle::is_finished)).await;
+    let busy = |answer: &Answer| (answer.status, answer.header("x-error-code").to_owned());
+    let refused = upload(&town).await;
+    assert_eq!(busy(&refused), (503, "busy".to_owned()), "{refused:?}");
+    assert_eq!(left(), of_upload);
+    let patch = async |offset: &str, body: &'static str| {
+        let request = town.client.patch(town.url(&format!("/message/file/tus/{id}/")));
+        let request = request.header("tus-resumable", "1.0.0").header("upload-offset", offset);
+        let request = request.header("content-type", "application/offset+octet-stream");
+        Answer::of(request.bearer_auth(&town.access).body(body)).await
+    };
+    let refused = patch("0", "something").await;
+    assert_eq!(busy(&refused), (503, "busy".to_owned()), "{refused:?}");
+    assert_eq!(left(), of_upload);
+
+    faults.set(Fault::Stuck, 0);
+    for answer in waiting {
+        assert!(answer.await.expect("no panic").is_ok());
+    }
+    let completed = patch("9", "").await;
+    assert_eq!((completed.status, completed.header("upload-offset")), (204, "9"), "{completed:?}");
+    assert!(!completed.header("upload-file-id").is_empty(), "{completed:?}");
+    assert_eq!(left(), of_upload[..1]);
+    assert_eq!(upload(&town).await.status, 201);
+}
+
 /// The reserve alone, on any machine: more is asked for than the disk has.
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_reserve_uploads_and_messages_are_refused_and_logins_are_not() {

@@ -359,6 +359,20 @@ pub enum ChatError {
     Store(StoreError),
 }
 
+impl ChatError {
+    /// Whether a change that was answered so may have been made all the same.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        matches!(self, ChatError::Store(error) if error.is_unsure())
+    }
+
+    /// Whether the same request can succeed later, because the store could not answer it now.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, ChatError::Busy | ChatError::StorageFull | ChatError::Store(_))
+    }
+}
+
 impl From<StoreError> for ChatError {
     fn from(error: StoreError) -> Self {
         match error {

@@ -48,14 +48,17 @@ impl Received {
     }
 }
 
-/// A path that is removed when it is dropped.
-struct Doomed(Option<PathBuf>);
+/// A file that is removed when this is dropped, unless it is kept.
+struct Doomed {
+    path: PathBuf,
+    is_kept: bool,
+}
 
 impl Drop for Doomed {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
+        if !self.is_kept {
             // The next start removes leftovers.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }
@@ -79,7 +82,7 @@ impl FileStore {
     pub async fn receive(&self, bytes_max: u64) -> Result<Incoming, FileError> {
         let path = self.incoming.join(random_name()?);
         let file = File::options().write(true).create_new(true).open(&path).await?;
-        let path = Doomed(Some(path));
+        let path = Doomed { path, is_kept: false };
         let file = not_set_aside(file)?;
         Ok(Incoming {
             path,
@@ -95,7 +98,8 @@ impl FileStore {
 }
 
 impl Incoming {
-    /// A resumable upload that was written before. It may be empty, because its client announced so.
+    /// A resumable upload that was written before. It may be empty, because its client announced so. Its bytes stay
+    /// when they cannot be kept as a file.
     pub(super) async fn written(path: PathBuf, upload: &str, chat: Arc<ChatService>) -> io::Result<Incoming> {
         let mut file = File::options().read(true).write(true).open(&path).await?;
         let bytes = file.metadata().await?.len();
@@ -103,7 +107,7 @@ impl Incoming {
         let mut start = tokio::io::AsyncReadExt::take(&mut file, HEAD_BYTES as u64);
         tokio::io::AsyncReadExt::read_to_end(&mut start, &mut head).await?;
         Ok(Incoming {
-            path: Doomed(Some(path)),
+            path: Doomed { path, is_kept: true },
             file,
             head,
             bytes,
@@ -143,10 +147,9 @@ impl Incoming {
         let day = day(now);
         let upload = self.upload.map(|id| format!("@{id}")).unwrap_or_default();
         let local = incoming.join(format!("{day}_{name}{upload}"));
-        if let Some(path) = &self.path.0 {
-            tokio::fs::rename(path, &local).await?;
-        }
-        let part = self.path.0.take().filter(|_| !upload.is_empty());
+        tokio::fs::rename(&self.path.path, &local).await?;
+        self.path.is_kept = true;
+        let part = (!upload.is_empty()).then(|| self.path.path.clone());
         Ok(Received { local, part, folder: folder_of_day(&day), name, kind, bytes: self.bytes })
     }
 }

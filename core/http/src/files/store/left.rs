@@ -95,6 +95,16 @@ impl FileStore {
     /// back.
     pub(super) async fn return_received(&self, received: &Received) -> Result<(), FileError> {
         self.withdraw_later(received).await?;
+        self.put_back(received).await
+    }
+
+    /// Takes back a received file whose record could not be stored, as [`FileStore::return_received`].
+    pub(super) async fn take_back(&self, received: &Received) -> Result<(), FileError> {
+        self.withdraw(received).await?;
+        self.put_back(received).await
+    }
+
+    async fn put_back(&self, received: &Received) -> Result<(), FileError> {
         removed(tokio::fs::remove_file(picture::beside(&received.local)).await)?;
         match &received.part {
             Some(part) => tokio::fs::rename(&received.local, part).await?,
@@ -105,15 +115,20 @@ impl FileStore {
 
     /// Removes a received file whose record was refused, with its copies.
     pub(super) async fn drop_received(&self, received: &Received) -> Result<(), FileError> {
+        self.withdraw(received).await?;
+        received.discard().await
+    }
+
+    /// Withdraws the copies of a received file, now or later.
+    async fn withdraw(&self, received: &Received) -> io::Result<()> {
         let path = received.path();
         for copy in [picture::beside_path(&path), path] {
             if let Err(error) = self.place.withdraw(&copy).await {
                 tracing::debug!(%error, "a copy is withdrawn later");
-                self.withdraw_later(received).await?;
-                break;
+                return self.withdraw_later(received).await;
             }
         }
-        received.discard().await
+        Ok(())
     }
 
     async fn withdraw_later(&self, received: &Received) -> io::Result<()> {

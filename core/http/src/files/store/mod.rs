@@ -94,6 +94,23 @@ pub enum FileError {
     Disk(#[from] io::Error),
 }
 
+impl FileError {
+    /// Whether the file can be kept later. Nothing was decided about it.
+    fn is_temporary(&self) -> bool {
+        match self {
+            FileError::Chat(error) => error.is_temporary(),
+            FileError::InUse | FileError::NoDescriptor | FileError::Away(_) | FileError::Disk(_) => true,
+            FileError::TooLarge(_)
+            | FileError::Empty
+            | FileError::NotAPicture
+            | FileError::QuotaExceeded(_)
+            | FileError::TotalExceeded(_)
+            | FileError::TooManyUploads { .. }
+            | FileError::TooManyResumable => false,
+        }
+    }
+}
+
 /// An uploader's statements about a file.
 #[derive(Debug, Clone)]
 pub struct FileWords {
@@ -308,8 +325,17 @@ impl FileStore {
             self.return_received(&received).await?;
             return Err(error);
         }
-        // After an error the record may be stored; the next start checks.
-        let refused = match self.chat.file_keep(draft).await? {
+        let kept = match self.chat.file_keep(draft).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                // Where the record may be stored the bytes stay; the next start checks.
+                if !error.is_unsure() {
+                    self.take_back(&received).await?;
+                }
+                return Err(error.into());
+            }
+        };
+        let refused = match kept {
             FileKept::Kept(kept) => {
                 let path = received.path();
                 self.place.settle(&received.local, &path).await?;
