@@ -17,7 +17,7 @@ use crate::engine::sled::record::{decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::{Newest, Txn};
 use crate::engine::sled::{Sled, error};
 use crate::files::{StoredFile, sled as file};
-use crate::{DiskRoom, StoreError, Timestamp, UserId};
+use crate::{StoreError, Timestamp, UserId};
 
 impl Sled {
     pub(crate) fn chat_message_append(
@@ -26,10 +26,7 @@ impl Sled {
         judge: AppendJudge,
         then: Then<Judged<Appended>>,
     ) -> Result<(), StoreError> {
-        if self.room() != DiskRoom::Ample {
-            return Err(StoreError::Full);
-        }
-        self.change_then(move |txn| append(txn, draft, judge), then)
+        self.change_then_with_room(move |txn| append(txn, draft, judge), then)
     }
 
     pub(crate) fn chat_message_change(

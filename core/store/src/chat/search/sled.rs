@@ -1,12 +1,12 @@
 //! The operations of this folder, in sled statements. A block's value is its last number and its content.
 
+use crate::StoreError;
 use crate::chat::RoomId;
 use crate::chat::search::{WORD_BLOCK_BYTES_MAX, WordBlock};
 use crate::chat::sled::room::RoomRecord;
 use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::{DiskRoom, StoreError};
 
 impl Sled {
     pub(crate) fn chat_word_blocks(
@@ -32,15 +32,12 @@ impl Sled {
         block: WordBlock,
         revision: u64,
     ) -> Result<bool, StoreError> {
-        if self.room() != DiskRoom::Ample {
-            return Err(StoreError::Full);
-        }
         let WordBlock { first, last, bytes } = block;
         if bytes.len() > WORD_BLOCK_BYTES_MAX {
             return Err(damaged("it is too long"));
         }
         let value: sled::IVec = [&last.to_be_bytes()[..], &bytes].concat().into();
-        self.change(move |txn| {
+        self.change_with_room(move |txn| {
             let current = txn.get_record::<RoomRecord>(&key::room(room))?;
             if current.is_none_or(|room| room.revision != revision) {
                 return Ok(false);

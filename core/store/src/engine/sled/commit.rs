@@ -6,6 +6,9 @@
 //! answered before it is durable. The queue never exceeds `queue_max`. After the first write error nothing is written
 //! again, because that batch may or may not be on the disk, and a retry could put later changes before it.
 //!
+//! The disk may fill while changes wait, so those that can wait for room are judged again when they run. A batch ends
+//! early when what it writes would not surely fit above the floor (`space`); the rest of its changes are the next one.
+//!
 //! Callers answered together return together, a moment after the thread has looked at its queue again. The thread
 //! therefore waits for three quarters of the last batch's changes, but at most a quarter of a batch's duration: 64
 //! callers then form batches of about 60 instead of 1, 63, 1, 63, and a lone caller never waits. Waiting for all of
@@ -132,7 +135,21 @@ impl Committer {
         F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
         A: FnOnce(Result<T, StoreError>) + Send + 'static,
     {
-        self.queue(Box::new(Change { change: Some(change), result: None, answer }))
+        self.queue(Box::new(Change { change: Some(change), can_wait: false, result: None, answer }))
+    }
+
+    /// [`Committer::submit_with`], for a change that can wait until the disk has room: those that grow the store
+    /// fastest. It is refused with [`StoreError::Full`] while the reserve is in use, now or when it runs.
+    pub(crate) fn submit_with_room<T, F, A>(&self, change: F, answer: A) -> Result<(), StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+        A: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        if self.shared.space.room() != DiskRoom::Ample {
+            return Err(StoreError::Full);
+        }
+        self.queue(Box::new(Change { change: Some(change), can_wait: true, result: None, answer }))
     }
 
     fn queue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
@@ -309,7 +326,9 @@ impl Writer {
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let mut batch = VecDeque::new();
             while self.gather(&mut batch) {
-                self.commit(&mut batch)?;
+                while !batch.is_empty() {
+                    self.commit(&mut batch)?;
+                }
             }
             Ok::<_, io::Error>(())
         }));
@@ -354,27 +373,33 @@ impl Writer {
         } else {
             batch.extend(queue.jobs.drain(..self.batch_max));
         }
+        self.batch_last = batch.len();
         !batch.is_empty()
     }
 
-    /// Runs a batch, makes it durable and answers it. An error ends the store.
+    /// Runs a batch, or its first changes, makes them durable and answers them. An error ends the store.
     fn commit(&mut self, batch: &mut VecDeque<Box<dyn Job>>) -> io::Result<()> {
         // Sampled for each batch: a sample takes a microsecond, and a disk can fill between two samples.
-        if self.shared.space.room_now() == DiskRoom::None {
+        let (room, bytes_max) = self.shared.space.room_now();
+        if room == DiskRoom::None {
             // A write that fails for lack of space would end the store; a refusal does not.
             for job in batch.drain(..) {
                 job.answer(Durable::NoRoom);
             }
             return Ok(());
         }
+        let mut ran = 0;
         for job in batch.iter_mut() {
-            if job.run(&mut self.txn) {
+            if job.run(&mut self.txn, room) {
                 self.txn.keep();
             } else {
                 self.txn.undo();
             }
+            ran += 1;
+            if self.txn.bytes() >= bytes_max {
+                break;
+            }
         }
-        self.batch_last = batch.len();
         // Changes that only read need no flush: what they saw was flushed before them.
         let count = self.txn.writes();
         let written = match self.txn.take_writes() {
@@ -391,9 +416,11 @@ impl Writer {
             }
             None => Ok(()),
         };
-        self.shared.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.shared.changes.fetch_add(ran as u64, Ordering::Relaxed);
         let durable = if written.is_ok() { Durable::Yes } else { Durable::No };
-        for job in batch.drain(..) {
+        // After an error the changes that have not run are refused like those in the queue.
+        let ended = if written.is_ok() { ran } else { batch.len() };
+        for job in batch.drain(..ended) {
             job.answer(durable);
         }
         if count > 0 {
@@ -406,8 +433,8 @@ impl Writer {
 
 /// A queued change without its types.
 trait Job: Send {
-    /// Runs the change; false when its writes must be rolled back.
-    fn run(&mut self, txn: &mut Txn) -> bool;
+    /// Runs the change, if it has room; false when its writes must be rolled back.
+    fn run(&mut self, txn: &mut Txn, room: DiskRoom) -> bool;
     /// Sends the result, or the reason why there is none.
     fn answer(self: Box<Self>, durable: Durable);
 }
@@ -424,6 +451,8 @@ enum Durable {
 
 struct Change<T, F, A> {
     change: Option<F>,
+    /// Runs with [`DiskRoom::Ample`] only.
+    can_wait: bool,
     result: Option<Result<T, StoreError>>,
     answer: A,
 }
@@ -434,8 +463,12 @@ where
     F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send,
     A: FnOnce(Result<T, StoreError>) + Send,
 {
-    fn run(&mut self, txn: &mut Txn) -> bool {
+    fn run(&mut self, txn: &mut Txn, room: DiskRoom) -> bool {
         let Some(change) = self.change.take() else { return false };
+        if self.can_wait && room != DiskRoom::Ample {
+            self.result = Some(Err(StoreError::Full));
+            return false;
+        }
         // The writes of a panicking change are rolled back, and it shares nothing else with the others.
         let mut result = catch_unwind(AssertUnwindSafe(|| change(txn))).unwrap_or(Err(StoreError::Panicked));
         if let Some(Oversized { bytes, max }) = txn.take_oversized()

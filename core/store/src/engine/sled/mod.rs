@@ -168,10 +168,12 @@ impl Sled {
         T: Send + 'static,
         F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
     {
-        if self.room() != DiskRoom::Ample {
-            return Err(StoreError::Full);
-        }
-        self.change(change).await
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.change_then_with_room(change, move |result| {
+            // The caller may have been cancelled; the change stands.
+            let _ = sender.send(result);
+        })?;
+        receiver.await.unwrap_or(Err(StoreError::Failed))
     }
 
     /// Queues a change and a closure that runs on the writer thread once the change is durable.
@@ -182,6 +184,16 @@ impl Sled {
         A: FnOnce(Result<T, StoreError>) + Send + 'static,
     {
         self.committer.submit_with(change, then)
+    }
+
+    /// [`Sled::change_then`] for a change that can wait, as [`Sled::change_with_room`].
+    pub(crate) fn change_then_with_room<T, F, A>(&self, change: F, then: A) -> Result<(), StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+        A: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        self.committer.submit_with_room(change, then)
     }
 
     /// The engine half of [`Store::replace`](crate::Store::replace).

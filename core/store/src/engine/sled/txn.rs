@@ -83,6 +83,8 @@ pub(crate) struct Txn {
     /// Flags that the tree does not hold, as far as they were asked for.
     unset: RefCell<Vec<&'static [u8]>>,
     overlay: Writes,
+    /// Bytes of keys and values in it.
+    bytes: usize,
     /// Previous overlay values of the keys that the running change wrote, oldest first.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
     /// Newest messages of recently written rooms; a scan finds the others.
@@ -109,6 +111,7 @@ impl Txn {
             recent: RefCell::default(),
             unset: RefCell::default(),
             overlay: Writes::new(),
+            bytes: 0,
             undo: Vec::new(),
             newest: HashMap::new(),
             oversized: None,
@@ -316,11 +319,21 @@ impl Txn {
     pub(crate) fn undo(&mut self) {
         self.newest.clear();
         while let Some((key, before)) = self.undo.pop() {
-            match before {
-                Some(pending) => self.overlay.insert(key, pending),
+            let length = key.len();
+            let undone = match before {
+                Some(pending) => {
+                    self.bytes += length + value_bytes(pending.as_ref());
+                    self.overlay.insert(key, pending)
+                }
                 None => self.overlay.remove(&key),
             };
+            self.bytes -= undone.map_or(0, |undone| length + value_bytes(undone.as_ref()));
         }
+    }
+
+    /// Bytes of what was written since the last batch.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Keys that were written since the last batch.
@@ -344,6 +357,7 @@ impl Txn {
                 self.long.push((key.clone(), value.len()));
             }
         }
+        self.bytes = 0;
         Some(std::mem::take(&mut self.overlay))
     }
 
@@ -355,9 +369,15 @@ impl Txn {
     }
 
     fn write(&mut self, key: IVec, value: Option<IVec>) {
+        self.bytes += key.len() + value_bytes(value.as_ref());
         let before = self.overlay.insert(key.clone(), value);
+        self.bytes -= before.as_ref().map_or(0, |before| key.len() + value_bytes(before.as_ref()));
         self.undo.push((key, before));
     }
+}
+
+fn value_bytes(value: Option<&IVec>) -> usize {
+    value.map_or(0, |value| value.len())
 }
 
 #[cfg(test)]
@@ -458,10 +478,29 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_a_batch_are_those_of_the_last_write_of_each_key() {
+        let mut txn = txn(&["k"]);
+        txn.put("k".into(), "first".into());
+        txn.put("k".into(), "2".into());
+        txn.delete("other".into());
+        assert_eq!(txn.bytes(), 2 + 5);
+        txn.keep();
+        txn.put("k".into(), "third".into());
+        txn.delete("k".into());
+        txn.put("new".into(), "x".into());
+        assert_eq!(txn.bytes(), 1 + 5 + 4);
+        txn.undo();
+        assert_eq!(txn.bytes(), 2 + 5);
+        txn.take_writes().unwrap();
+        assert_eq!(txn.bytes(), 0);
+    }
+
+    #[test]
     fn a_change_that_was_undone_leaves_no_batch() {
         let mut txn = txn(&[]);
         txn.put("k".into(), "v".into());
         txn.undo();
+        assert_eq!(txn.bytes(), 0);
         assert!(txn.take_writes().is_none());
     }
 

@@ -52,6 +52,19 @@ impl Gated {
         })
     }
 
+    /// Puts a value of so many bytes with its key, if the disk has room when it runs.
+    fn put_with_room(&self, key: &'static str, bytes: usize) -> mpsc::Receiver<Result<(), StoreError>> {
+        let (sender, receiver) = mpsc::channel();
+        let put = move |txn: &mut Txn| {
+            txn.put(key.into(), vec![7; bytes - key.len()].into());
+            Ok(())
+        };
+        self.committer
+            .submit_with_room(put, move |result| sender.send(result).unwrap())
+            .expect("it has room");
+        receiver
+    }
+
     fn holds(&self, key: &str) -> bool {
         self.tree.contains_key(key).unwrap()
     }
@@ -282,4 +295,60 @@ fn closing_in_time_says_so() {
     store.verdict.send(None).unwrap();
     assert!(store.committer.close(Some(Duration::from_secs(60))));
     answer.blocking_recv().unwrap().unwrap();
+}
+
+#[test]
+fn a_change_that_can_wait_is_refused_when_the_room_went_while_it_waited() {
+    let store = gated(100, 100);
+    let first = store.put("a");
+    store.started.recv().unwrap();
+    let (waits, other) = (store.put_with_room("waits", 10), store.put("b"));
+    store.free.store(799, Ordering::Relaxed);
+    store.verdict.send(None).unwrap();
+    first.blocking_recv().unwrap().unwrap();
+    store.started.recv().unwrap();
+    store.verdict.send(None).unwrap();
+    other.blocking_recv().unwrap().unwrap();
+    assert!(matches!(waits.recv().unwrap(), Err(StoreError::Full)));
+    assert!(store.holds("b") && !store.holds("waits"));
+    assert_eq!(store.committer.health(), Health::Serving);
+}
+
+#[test]
+fn a_batch_ends_when_it_would_not_fit_above_the_floor() {
+    let store = gated(100, 100);
+    let first = store.put("a");
+    store.started.recv().unwrap();
+    let waiting = ["b", "c", "d", "e", "f"].map(|key| store.put_with_room(key, 50));
+    // 100 are the floor, and 8 are written for one.
+    store.free.store(100 + 8 * 100, Ordering::Relaxed);
+    store.verdict.send(None).unwrap();
+    first.blocking_recv().unwrap().unwrap();
+    for _ in 0..3 {
+        store.started.recv().unwrap();
+        assert!(waiting[4].try_recv().is_err(), "answered with the others");
+        store.verdict.send(None).unwrap();
+    }
+    for answer in waiting {
+        answer.recv().unwrap().unwrap();
+    }
+    let stats = store.committer.stats();
+    assert_eq!((stats.batches, stats.changes), (4, 6));
+}
+
+#[test]
+fn an_error_refuses_the_changes_that_the_batch_left() {
+    let store = gated(100, 100);
+    let first = store.put("a");
+    store.started.recv().unwrap();
+    let waiting = ["b", "c"].map(|key| store.put_with_room(key, 100));
+    store.free.store(900, Ordering::Relaxed);
+    store.verdict.send(None).unwrap();
+    first.blocking_recv().unwrap().unwrap();
+    store.free.store(1 << 30, Ordering::Relaxed);
+    store.started.recv().unwrap();
+    store.verdict.send(Some("disk full")).unwrap();
+    for answer in waiting {
+        assert!(matches!(answer.recv().unwrap(), Err(StoreError::Failed)));
+    }
 }
