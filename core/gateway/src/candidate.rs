@@ -185,7 +185,13 @@ impl Candidate {
         let Candidate { config, otp, identity, tokens, endpoints, gateways, desired, prepared, .. } = self;
         let Standing { registry, log, metrics, inbox, chat, sockets, sms_queue, gates, shared, .. } =
             standing;
+        let served = registry.snapshot();
         let providers = registry.commit(prepared);
+        for (name, provider) in providers.iter() {
+            if served.get(name).is_some_and(|before| !Arc::ptr_eq(before, provider)) {
+                shared.services.payments.gateway_changed(name);
+            }
+        }
         log.set_level(config.log.level);
         if !config.sandbox_selected() {
             inbox.clear();

@@ -4,7 +4,8 @@
 //! provider that is down. Later one message probes it (half open). Its result closes the circuit or opens it again,
 //! each time for twice as long. A provider that says how long it wants to be left alone opens it for that time at once.
 //! Invariants: a message that the gate refuses was not sent to the provider; a gate survives reloads, and a change of
-//! the provider's component, settings or grants half-opens its circuit.
+//! the provider's component, settings or grants half-opens its circuit; a result of the provider before such a change
+//! says nothing about the one after it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -90,6 +91,8 @@ struct State {
     opened: u32,
     /// When the current probe began.
     probing: Option<Timestamp>,
+    /// Changes of the provider so far.
+    epoch: u64,
     /// The earliest time of the message after the next (a leaky bucket of one second's messages).
     rate_at: Timestamp,
     places: Option<Arc<Semaphore>>,
@@ -101,6 +104,8 @@ struct State {
 pub struct Pass {
     gate: Arc<Gate>,
     probe: bool,
+    /// See [`State::epoch`]; of when the message passed.
+    epoch: u64,
     ended: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -115,6 +120,7 @@ impl Gate {
                 open_until: None,
                 opened: 0,
                 probing: None,
+                epoch: 0,
                 rate_at: Timestamp::default(),
                 places: places(rules),
                 credit: CreditSeen::default(),
@@ -132,14 +138,16 @@ impl Gate {
     }
 
     /// Half-opens an open circuit: the provider was changed, so the next message may try it.
+    ///
+    /// Messages that are on their way keep their places, and their results change nothing any more.
     pub fn try_again(&self) {
         let mut state = self.lock();
+        state.epoch += 1;
         // Another account may have another credit.
         state.credit = CreditSeen::default();
         if state.open_until.is_some() {
             state.open_until = Some(Timestamp::default());
             state.opened = 0;
-            // A message that was on its way tries the provider before the change.
             state.probing = None;
         }
     }
@@ -206,7 +214,7 @@ impl Gate {
     /// [`SmsError::CircuitOpen`] while the provider is not asked, [`SmsError::Busy`] past the rate or when no place
     /// became free in time.
     pub async fn enter(self: &Arc<Self>, now: Timestamp) -> Result<Pass, SmsError> {
-        let (probe, places) = {
+        let (probe, epoch, places) = {
             let mut state = self.lock();
             let mut probe = false;
             if let Some(until) = state.open_until {
@@ -223,9 +231,9 @@ impl Gate {
                 }
                 return Err(SmsError::Busy);
             }
-            (probe, state.places.clone())
+            (probe, state.epoch, state.places.clone())
         };
-        let mut pass = Pass { gate: Arc::clone(self), probe, ended: false, _place: None };
+        let mut pass = Pass { gate: Arc::clone(self), probe, epoch, ended: false, _place: None };
         if let Some(places) = places {
             match tokio::time::timeout(PLACE_TIMEOUT, places.acquire_owned()).await {
                 Ok(Ok(place)) => pass._place = Some(place),
@@ -276,6 +284,9 @@ impl Pass {
         self.ended = true;
         let verdict = verdict(result);
         let mut state = self.gate.lock();
+        if self.epoch != state.epoch {
+            return;
+        }
         if self.probe {
             state.probing = None;
         }
@@ -313,7 +324,10 @@ impl Drop for Pass {
     /// A dropped message says nothing about the provider; another one may probe.
     fn drop(&mut self) {
         if self.probe && !self.ended {
-            self.gate.lock().probing = None;
+            let mut state = self.gate.lock();
+            if self.epoch == state.epoch {
+                state.probing = None;
+            }
         }
     }
 }
@@ -387,6 +401,51 @@ mod tests {
         gate.try_again();
         gate.enter(at(2)).await.expect("one may try").end(&BAD_NUMBER(), at(2));
         assert_eq!(gate.circuit(at(2)), Circuit::Closed);
+    }
+
+    #[tokio::test]
+    async fn a_late_result_of_the_provider_before_a_change_says_nothing_about_the_one_after_it() {
+        let told: Result<SmsReceipt, SmsError> = Err(SmsError::Throttled(Some(Duration::from_secs(900))));
+        let rules = GateRules { failures: 1, open_for: Duration::from_secs(10), ..GateRules::default() };
+        for late in [&DOWN, &told] {
+            // A probe, and a message that passed while the circuit was closed.
+            for is_probe in [true, false] {
+                let gate = gate(rules);
+                let usual = gate.enter(at(0)).await.expect("let through");
+                fail(&gate, at(0)).await;
+                let probe = gate.enter(at(10)).await.expect("one may try");
+                gate.try_again();
+                let new = gate.enter(at(10)).await.expect("the changed one is tried");
+                let old = if is_probe { probe } else { usual };
+                // The new probe goes on: no other message may try meanwhile.
+                old.end(late, at(11));
+                assert_eq!(gate.enter(at(11)).await.unwrap_err(), SmsError::CircuitOpen, "{late:?}");
+                new.end(&BAD_NUMBER(), at(11));
+                assert_eq!(gate.circuit(at(11)), Circuit::Closed, "{late:?}, probe: {is_probe}");
+            }
+            // After the new one answered, too.
+            let gate = gate(rules);
+            fail(&gate, at(0)).await;
+            let old = gate.enter(at(10)).await.expect("one may try");
+            gate.try_again();
+            gate.enter(at(10)).await.expect("one may try").end(&BAD_NUMBER(), at(10));
+            old.end(late, at(11));
+            assert_eq!(gate.circuit(at(11)), Circuit::Closed, "{late:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_message_of_the_provider_before_a_change_makes_no_room_for_a_second_probe() {
+        let gate = gate(GateRules { failures: 1, concurrency_max: 2, ..GateRules::default() });
+        fail(&gate, at(0)).await;
+        let old = gate.enter(at(60)).await.expect("one may try");
+        gate.try_again();
+        let new = gate.enter(at(60)).await.expect("the changed one is tried");
+        drop(old);
+        assert_eq!(gate.enter(at(60)).await.unwrap_err(), SmsError::CircuitOpen);
+        new.end(&BAD_NUMBER(), at(60));
+        // The places of both are free again.
+        let _held = (gate.enter(at(60)).await.expect("a place"), gate.enter(at(60)).await.expect("a place"));
     }
 
     #[tokio::test]

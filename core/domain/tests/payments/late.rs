@@ -246,6 +246,19 @@ async fn ten_refreshes_make_one_question() {
 }
 
 #[tokio::test]
+async fn a_changed_gateway_is_asked_at_once_whatever_the_one_before_said() {
+    let world = World::new();
+    world.bank().fault(Fault::Throttled(600));
+    let create = || world.payments.create(world.banks.as_ref(), request(70_000));
+    create().await.unwrap_err();
+    world.payments.gateway_changed("ANOTHER");
+    let held = create().await.unwrap_err();
+    assert!(matches!(held, CreateError::Gateway(GatewayError::Throttled(_))), "{held:?}");
+    world.payments.gateway_changed("BANK");
+    assert_eq!(create().await.unwrap().payment.state, PaymentState::Pending);
+}
+
+#[tokio::test]
 async fn a_gateway_that_was_asked_too_often_is_left_alone_for_as_long_as_it_says() {
     let world = World::new();
     world.bank().rules.lock().unwrap().lists_unverified = true;

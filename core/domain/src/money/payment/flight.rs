@@ -143,6 +143,11 @@ impl Holds {
         let held = holds.entry(gateway.to_owned()).or_default();
         *held = (*held).max(until);
     }
+
+    /// Forgets a gateway's rate limit: another component, other settings or grants may have another one.
+    pub(super) fn forget(&self, gateway: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(gateway);
+    }
 }
 
 /// Reversals that were refused, per gateway.

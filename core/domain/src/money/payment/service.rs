@@ -51,6 +51,11 @@ impl Payments {
         board.join("scans", &self.scans.0);
     }
 
+    /// A gateway's component, settings or grants changed: it may be asked at once.
+    pub fn gateway_changed(&self, gateway: &str) {
+        self.holds.forget(gateway);
+    }
+
     /// # Errors
     ///
     /// [`StoreError::Read`], [`StoreError::Record`].
