@@ -3,12 +3,14 @@
 use std::fs;
 
 use chelseru_domain::operator::role::Role;
-use chelseru_tests::TestGateway;
 use chelseru_tests::browser::{Browser, Shown};
-use serde_json::json;
+use chelseru_tests::{Answer, TestGateway};
+use serde_json::{Value, json};
 
 use super::console::with_role;
 use super::console_v1::Program;
+use super::gateways::Street;
+use super::gateways_change::renamed;
 
 const CONFIG: &str = "[sms]\nservice = [\"FIRST\"]\n[provider.FIRST]\nplugin = \"sandbox-sms\"\n\
                       [plugins]\nplugin_bytes_max = 2097152\n";
@@ -39,6 +41,13 @@ async fn upload(browser: &Browser, page: &Shown, name: &str, reason: &str, file:
     let request = request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
     let answer = browser.raw(request.header("origin", browser.at(""))).await;
     (answer.status().as_u16(), answer.text().await.expect("a page"))
+}
+
+/// A program uploads a component.
+async fn put(gateway: &TestGateway, by: &Program<'_>, name: &str, bytes: &[u8]) -> Answer {
+    let body = multipart(&[("name", name), ("reason", "because")], bytes);
+    let request = gateway.client.post(gateway.at("/operator/v1/components/")).body(body);
+    by.send(request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))).await
 }
 
 /// The same component with another digest: a custom section says nothing.
@@ -98,14 +107,9 @@ async fn a_component_is_uploaded_refused_and_rolled_back() {
 
     // A new name is added, and programs do the same.
     let admin = Program::of(&gateway, "operator:admin").await;
-    let send = async |name: &str, bytes: &[u8]| {
-        let body = multipart(&[("name", name), ("reason", "x")], bytes);
-        let request = gateway.client.post(gateway.at("/operator/v1/components/")).body(body);
-        admin.send(request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))).await
-    };
-    assert_eq!(send("second-sms", &first).await.status, 201);
+    assert_eq!(put(&gateway, &admin, "second-sms", &first).await.status, 201);
     assert!(gateway.plugins_dir().join("second-sms.wasm").is_file());
-    let refused = send("sandbox-sms", b"no component at all").await;
+    let refused = put(&gateway, &admin, "sandbox-sms", b"no component at all").await;
     assert_eq!((refused.status, refused.header("x-error-code")), (409, "config_refused"), "{refused:?}");
     let again = admin.post("/components/sandbox-sms/back/", json!({"reason": "it was better"})).await;
     assert_eq!((again.status, &again.body["blake3"]), (200, &after), "{again:?}");
@@ -114,4 +118,30 @@ async fn a_component_is_uploaded_refused_and_rolled_back() {
     gateway.app.live().identity.audit().flush().await;
     let log = browser.get("/console/audit/?event=plugin_changed").await;
     assert!(log.has("a newer one") && log.has("it was worse"), "{}", log.html);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_another_plugin_is_refused_while_payments_are_open() {
+    let street = Street::open("ZARINPAL_COM").await;
+    street.create(5000).await;
+    let gateway = &street.shop.gateway;
+    let file = gateway.plugins_dir().join("zarinpal.wasm");
+    let first = fs::read(&file).expect("installed");
+    let admin = Program::of(gateway, "operator:admin").await;
+    let refused = put(gateway, &admin, "zarinpal", &renamed(&first)).await;
+    assert_eq!((refused.status, refused.header("x-error-code")), (409, "config_refused"), "{refused:?}");
+    let wanted =
+        "ZARINPAL_COM: cannot change its plugin from zarinpal to zarinpax while it has 1 open payments";
+    assert_eq!(refused.body["problems"], json!([wanted]));
+    assert_eq!(fs::read(&file).expect("a file"), first, "it is taken back");
+    // Copied there by hand, and uploaded then: it does not serve, so it is no success.
+    chelseru_tests::replace(&file, &renamed(&first));
+    let refused = |status: &Value| status["plugins"]["serving_old"] == json!(["ZARINPAL_COM"]);
+    gateway.wait_for("the refusal", refused).await;
+    let again = put(gateway, &admin, "zarinpal", &renamed(&first)).await;
+    assert_eq!((again.status, &again.body["problems"]), (409, &json!([wanted])), "{again:?}");
+    // Another version of the same plugin is taken.
+    let newer = put(gateway, &admin, "zarinpal", &changed(&first)).await;
+    assert_eq!(newer.status, 201, "{newer:?}");
+    assert_eq!(gateway.provider("ZARINPAL_COM").await["state"], "serving");
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use chelseru_domain::operator::audit::AuditQuery;
 use chelseru_simulator::{Fault, FaultKind, Paid};
+use chelseru_tests::TestGateway;
 use serde_json::{Value, json};
 
 use super::gateways::{Street, authority, is_pay};
+use super::payments::Shop;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switched_gateway_leaves_open_payments_where_they_began() {
@@ -115,6 +117,118 @@ async fn a_plugin_that_is_gone_or_replaced_by_what_is_none_leaves_its_open_payme
         let metrics = street.shop.gateway.get("/metrics/", None).await.text;
         assert!(metrics.contains("chelseru_payments_open{gateway=\"ZARINPAL_COM\"} 0"), "{metrics}");
     }
+}
+
+/// Zarinpal's component under another name: it loads, and fits the settings.
+pub(crate) fn renamed(zarinpal: &[u8]) -> Vec<u8> {
+    let (name, other) = (b"zarinpal0.1.0", b"zarinpax0.1.0");
+    let mut renamed = zarinpal.to_vec();
+    let found: Vec<usize> =
+        (0..renamed.len() - name.len()).filter(|&at| renamed[at..].starts_with(name)).collect();
+    assert!(!found.is_empty(), "the component does not hold its name and version in one piece");
+    for at in found {
+        renamed[at..at + other.len()].copy_from_slice(other);
+    }
+    renamed
+}
+
+/// The refusals of an entry's plugin in the audit log, newest first.
+async fn refusals(gateway: &TestGateway, entry: &str) -> Vec<String> {
+    let live = gateway.app.live();
+    live.identity.audit().flush().await;
+    let query = AuditQuery { event: Some("plugin_refused".to_owned()), limit: 100, ..AuditQuery::default() };
+    let entries = live.identity.audit().page(query).await.expect("read").entries;
+    let of_entry = entries.into_iter().map(|found| found.draft).filter(|draft| draft.subject == entry);
+    of_entry.map(|draft| draft.detail).collect()
+}
+
+/// The part of `status/` about a provider entry.
+fn entry<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let all = status["providers"].as_array().expect("a list");
+    all.iter().find(|one| one["name"] == name).expect("an entry")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_plugin_gets_no_open_payments_and_holds_up_no_other_change() {
+    let sms = "[provider.KAVENEGAR_COM]\nhosts = [\"127.0.0.1\"]\n[provider.KAVENEGAR_COM.settings]\n\
+               api_key = \"x\"\nbase_url = \"http://127.0.0.1:9\"\n";
+    let street = Street::open_with("ZARINPAL_COM", |config| format!("{config}{sms}")).await;
+    let details = street.create(5000).await;
+    let gateway = &street.shop.gateway;
+    let before = gateway.provider("ZARINPAL_COM").await["blake3"].clone();
+    let digest = before.as_str().expect("a digest").to_owned();
+    let plugin = |name: &str| gateway.plugins_dir().join(name);
+    let changed = renamed(&std::fs::read(plugin("zarinpal.wasm")).expect("installed"));
+    gateway.compile(&changed);
+    chelseru_tests::replace(&plugin("zarinpal.wasm"), &changed);
+    let wanted = "cannot change its plugin from zarinpal to zarinpax while it has 1 open payments";
+    let is_kept = |status: &Value| {
+        let found = entry(status, "ZARINPAL_COM");
+        found["state"] == "serving-old" && found["last_error"] == wanted && found["blake3"] == *digest
+    };
+    gateway.wait_for("the refusal", is_kept).await;
+    assert_eq!(refusals(gateway, "ZARINPAL_COM").await, [format!("open payments: 1; {wanted}")]);
+    let list =
+        tokio::task::block_in_place(|| chelseru_tests::process::run(gateway.dir.path(), &["plugin", "list"]));
+    let list = String::from_utf8(list.stdout).expect("text");
+    assert!(list.contains(&format!("ZARINPAL_COM: last error: {wanted}")), "{list}");
+
+    // A good file of another provider.
+    let other = std::fs::read(plugin("kavenegar.wasm")).expect("installed");
+    chelseru_tests::replace(&plugin("kavenegar.wasm"), &chelseru_tests::hostile::changed(&other, b'n'));
+    let taken = |status: &Value| {
+        let found = entry(status, "KAVENEGAR_COM");
+        found["generation"] == 2 && found["state"] == "serving" && is_kept(status)
+    };
+    gateway.wait_for("the other provider's component", taken).await;
+    // An edit of something else; `check` accepts it, too.
+    let edited = format!("{}\n[log]\nlevel = \"error\"\n", street.config.trim_end());
+    gateway.edit_config(&edited);
+    let applied = |status: &Value| status["config"]["generation"] == 2 && is_kept(status);
+    gateway.wait_for("the edit", applied).await;
+    assert_eq!(gateway.app.live().config.log.level, chelseru::config::LogLevel::Error);
+    let report = chelseru::cli::check_file(&gateway.config_file()).await.expect("accepted");
+    let warned = |warning: &String| {
+        warning.contains(wanted) && warning.contains("degraded: its last good version serves")
+    };
+    assert!(report.degraded && report.warnings.iter().any(warned), "{:?}", report.warnings);
+    // An edit of the entry itself is refused: its settings may be meant for the other plugin.
+    gateway.edit_config(
+        &edited.replace("request_timeout_ms = 1500\n\n[provider.PAYPING_IR]", "[provider.PAYPING_IR]"),
+    );
+    let refused =
+        |status: &Value| status["config"]["last_error"].as_str().is_some_and(|error| error.contains(wanted));
+    gateway.wait_for("the refusal of the edit", refused).await;
+    gateway.edit_config(&edited);
+    gateway.wait_for("the edit taken back", |status| status["config"]["last_error"].is_null()).await;
+
+    // A start gives them to nobody else, either.
+    let Street { shop: Shop { gateway, login }, simulator, clock, config } = street;
+    let kept = gateway.dir.path().join("data/cache/kept");
+    let is_written = || {
+        let names = std::fs::read_dir(&kept).expect("a folder").flatten();
+        let mut names = names.filter_map(|file| file.file_name().into_string().ok());
+        names.any(|name| name.ends_with(&format!("-{digest}.wasm")))
+    };
+    assert!(is_written(), "its component stays kept");
+    let dir = gateway.stop().await;
+    let gateway = TestGateway::start_in(dir, clock.clone()).await;
+    let status = gateway.status().await;
+    assert!(is_kept(&status) && status["plugins"]["degraded"] == true, "{status:#}");
+    assert_eq!(entry(&status, "ZARINPAL_COM")["plugin"], "zarinpal");
+    let ready = gateway.get("/ready/", None).await;
+    assert_eq!((ready.status, &ready.body["status"]), (200, &json!("degraded")), "{ready:?}");
+    assert!(is_written(), "its component stays kept");
+    let street = Street { shop: Shop { gateway, login }, simulator, clock, config };
+    street.simulator.pay(authority(&details));
+    street.settles(&details).await;
+    street.shop.check_ledger().await;
+
+    // Once nothing is open, the next start takes the new one.
+    let Street { shop: Shop { gateway, .. }, clock, .. } = street;
+    let gateway = TestGateway::start_in(gateway.stop().await, clock).await;
+    let found = gateway.provider("ZARINPAL_COM").await;
+    assert_eq!((&found["plugin"], &found["state"]), (&json!("zarinpax"), &json!("serving")), "{found}");
 }
 
 /// A staff user reverses a payment: the gateway is asked, and asked again when its answer is lost.

@@ -3,8 +3,10 @@
 //! [`Candidate::prepare`] does everything that can fail (token keys, webhook endpoints and secrets, plugins, rules of
 //! payment gateways, open payments) and changes nothing. [`Candidate::take_over`] cannot fail. `serve`, reload and
 //! `check` all prepare here, so `check` accepts exactly what `serve` accepts, and a refused edit changes nothing. A
-//! damaged component does not stop a start, but refuses an edit that would replace a working one ([`Occasion`]). The
-//! domain's own rules are checked when the file is read (`chelseru-config`).
+//! damaged component does not stop a start, but refuses an edit that would replace a working one ([`Occasion`]). A
+//! gateway with open payments keeps its plugin ([`OpenPayments`]): a file that holds another one is refused for that
+//! entry alone, and at a start, too ([`Candidate::keep_plugins`]). The domain's own rules are checked when the file is
+//! read (`chelseru-config`).
 //!
 //! Not here: reading the file, recording the result of a change (`reload`), and the state of this machine
 //! (`machine`).
@@ -22,14 +24,16 @@ use chelseru_outbound::money::PluginPaymentGateways;
 use chelseru_outbound::money::webhooks::Endpoints;
 use chelseru_outbound::plugins;
 use chelseru_outbound::sms::sms_route;
-use chelseru_plugin_host::{Desired, Failure, Prepared};
+use chelseru_plugin_host::{Desired, Failure, PluginPin, PluginPins, Prepared};
 use chelseru_sockets::Notes;
+use chelseru_store::Store;
 
 use crate::config::{Config, Loaded, Problem, Problems};
 use crate::generation::Parts;
 use crate::ground::{Ground, Standing};
 use crate::live::Live;
 use crate::login::Services;
+use crate::money;
 
 /// Everything a configuration needs to serve. Dropping it changes nothing.
 pub(crate) struct Candidate {
@@ -61,7 +65,7 @@ impl Candidate {
         let desired = plugins::desired(&loaded, &ground.plugins_dir).map_err(&mut note).unwrap_or_default();
         let public = loaded.public_sandbox();
         loaded.start_sources().map_err(&mut note).ok();
-        let prepared = ground.registry.prepare(&desired).await;
+        let prepared = ground.registry.prepare_pinned(&desired, &open.pins()).await;
         note(match occasion {
             Occasion::Start => plugins::problems(&loaded.source, prepared.start_refusals()),
             Occasion::Edit => plugins::problems(&loaded.source, prepared.edit_refusals()),
@@ -106,6 +110,34 @@ impl Candidate {
         }
     }
 
+    /// At a start: gives open payments to no other plugin than the one that served last, as far as its component is
+    /// kept. Such an entry serves the kept one, as it would in place of a damaged file.
+    ///
+    /// Errors: a text for the operator, when the open payments cannot be read or the kept plugin does not fit the
+    /// configuration.
+    pub(crate) async fn keep_plugins(self, ground: &Ground, store: &Store) -> Result<Candidate, String> {
+        // Usually nothing was exchanged while the gateway was down, and nothing is read.
+        let replaced = ground.registry.replaced(&self.prepared).await;
+        if replaced.is_empty() {
+            return Ok(self);
+        }
+        let open = money::open(store, &self.gateways).await.map_err(|error| error.to_string())?;
+        let open = open.0.into_iter().filter(|(name, _)| replaced.contains(name));
+        let pins: PluginPins = open.map(|(name, waiting)| (name, waiting.pin(None))).collect();
+        if pins.is_empty() {
+            return Ok(self);
+        }
+        let prepared = ground.registry.prepare_pinned(&self.desired, &pins).await;
+        let refused = prepared.start_refusals().map(|one| format!("provider.{}: {}", one.name, one.error));
+        let refused: Vec<String> = refused.collect();
+        if !refused.is_empty() {
+            return Err(refused.join("\n"));
+        }
+        let gateways = PluginPaymentGateways::load(&self.config, prepared.providers(), &ground.bank).await;
+        let gateways = gateways.map_err(|refused| entries(&refused))?;
+        Ok(Candidate { gateways, prepared, ..self })
+    }
+
     /// Prepares the serving configuration again with the current plugin files. An entry whose plugin is refused keeps
     /// its loaded one.
     ///
@@ -116,7 +148,7 @@ impl Candidate {
         desired: Vec<Desired>,
         open: &OpenPayments,
     ) -> Result<Candidate, String> {
-        let prepared = ground.registry.prepare(&desired).await;
+        let prepared = ground.registry.prepare_pinned(&desired, &open.pins()).await;
         let gateways = PluginPaymentGateways::load(&live.config, prepared.providers(), &ground.bank).await;
         let refused = match &gateways {
             Ok(gateways) => open.left_alone_by(gateways).collect(),
@@ -139,8 +171,8 @@ impl Candidate {
             (_, rules) => {
                 ground.registry.refuse(prepared);
                 let rules = rules.err().map(|error| error.to_string());
-                let entries = refused.into_iter().map(|(name, reason)| format!("provider.{name}: {reason}"));
-                Err(entries.chain(rules).collect::<Vec<_>>().join("; "))
+                let entries = Some(entries(&refused)).filter(|entries| !entries.is_empty());
+                Err(entries.into_iter().chain(rules).collect::<Vec<_>>().join("; "))
             }
         }
     }
@@ -219,6 +251,12 @@ pub(crate) enum Occasion {
     Edit,
 }
 
+/// What is wrong with entries, as one text.
+fn entries(refused: &[(String, String)]) -> String {
+    let texts = refused.iter().map(|(name, reason)| format!("provider.{name}: {reason}"));
+    texts.collect::<Vec<_>>().join("; ")
+}
+
 fn at_entry(loaded: &Loaded, name: &str, reason: String) -> Problem {
     loaded.source.problem(&format!("provider.{name}"), None, reason)
 }
@@ -241,7 +279,29 @@ pub(crate) struct Waiting {
     pub(crate) reversals: usize,
 }
 
+impl Waiting {
+    /// What is open, as the end of a refusal.
+    fn why(&self) -> String {
+        let reversals = match self.reversals {
+            0 => String::new(),
+            count => format!(" and {count} pending reversals"),
+        };
+        format!("while it has {} open payments{reversals}", self.payments)
+    }
+
+    fn pin(&self, plugin: Option<String>) -> PluginPin {
+        PluginPin { plugin, why: self.why() }
+    }
+}
+
 impl OpenPayments {
+    /// Holds each gateway to the plugin that serves it.
+    fn pins(&self) -> PluginPins {
+        let pin =
+            |(name, waiting): (&String, &Waiting)| (name.clone(), waiting.pin(Some(waiting.plugin.clone())));
+        self.0.iter().map(pin).collect()
+    }
+
     /// Gateways whose open payments would lose their plugin, with the reason.
     pub(crate) fn left_alone_by(
         &self,
@@ -254,12 +314,7 @@ impl OpenPayments {
                 Some(gateway) => format!("cannot change its plugin from {old} to {}", gateway.plugin()),
                 None => "cannot be removed".to_owned(),
             };
-            let reversals = match waiting.reversals {
-                0 => String::new(),
-                count => format!(" and {count} pending reversals"),
-            };
-            let reason = format!("{change} while it has {} open payments{reversals}", waiting.payments);
-            Some((name.clone(), reason))
+            Some((name.clone(), format!("{change} {}", waiting.why())))
         };
         self.0.iter().filter_map(refusal).collect::<Vec<_>>().into_iter()
     }

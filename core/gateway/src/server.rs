@@ -1,8 +1,8 @@
 //! The server: opens everything in the order in which steps may fail, and serves until it is stopped.
 //!
 //! [`Server::open`] prepares the candidate first, so a refused configuration changes nothing; meanwhile a store that
-//! needs no more than that is recovered. Then come the store, the listener, and what outlives configurations. The
-//! candidate takes over last.
+//! needs no more than that is recovered. Then come the store, whose open payments may hold a gateway to its plugin, the
+//! listener, and what outlives configurations. The candidate takes over last.
 //!
 //! Not here: what a candidate checks (`candidate`), what changes later (`reload`).
 
@@ -134,6 +134,7 @@ impl Server {
         }
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         import::sweep(&ground.data_dir, files.bucket(), &store).await?;
+        let candidate = candidate.keep_plugins(&ground, &store).await?;
         let listener = TcpListener::bind(config.server.listen)
             .await
             .map_err(|error| format!("server.listen = {}: cannot listen: {error}", config.server.listen))?;

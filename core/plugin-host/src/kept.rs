@@ -117,6 +117,13 @@ impl Kept {
         whole.then_some(bytes)
     }
 
+    /// The digest of what is kept, by key. May wait for the disk.
+    pub(crate) fn digests(&self) -> BTreeMap<String, String> {
+        let digest = |path: &Path| Some(path.file_stem()?.to_str()?.split_once('-')?.1.to_owned());
+        let files = self.files().unwrap_or_default();
+        files.into_iter().filter_map(|(key, path)| Some((key, digest(&path)?))).collect()
+    }
+
     /// Removes what has none of these keys, unless a newer commit has other keys.
     fn retain(&self, keys: &BTreeSet<String>, commit: u64) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);

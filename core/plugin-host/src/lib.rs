@@ -109,7 +109,7 @@ pub use host::{Host, HostError, HostOptions};
 pub use limits::Limits;
 pub use lookup::Lookup;
 pub use plugin::{Kind, LoadError, Plugin};
-pub use prepare::{Ask, Desired, Failure, RegistryError, Serves};
+pub use prepare::{Ask, Desired, Failure, PluginPin, PluginPins, RegistryError, Serves};
 pub use provider::{Facts, Held, Provider};
 pub use registry::{Prepared, Registry};
 pub use setting::{SettingKind, SettingSpec, SettingValue};

@@ -3,7 +3,8 @@
 //! Entries of different files are prepared beside each other, so that a file which is slow to read or to compile
 //! delays only its own. The same bytes are loaded once, however many entries use them. A file that is still being
 //! written is waited for as long as it changes. When a file is refused, the last good component that was read from it
-//! is bound to what the entry asks for now: that of the provider that serves, or at a start the kept bytes.
+//! is bound to what the entry asks for now: that of the provider that serves, or at a start the kept bytes. An entry
+//! may be pinned to its plugin ([`PluginPin`]): then a file that holds another plugin is refused in the same way.
 //! Not here: what serves (see `registry`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,19 @@ pub struct Desired {
     pub limits: Limits,
 }
 
+/// Holds an entry to the plugin that serves it, for as long as the embedder has something open there. A plugin is known
+/// by the name with which it describes itself.
+#[derive(Clone, Debug)]
+pub struct PluginPin {
+    /// The plugin's name; `None`: that of the entry's last good component (see `kept`), and any when none is kept.
+    pub plugin: Option<String>,
+    /// Ends the sentence "cannot change its plugin from A to B ...".
+    pub why: String,
+}
+
+/// The pinned entries, by name.
+pub type PluginPins = BTreeMap<String, PluginPin>;
+
 /// Why an entry has no new provider.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -80,6 +94,16 @@ pub enum RegistryError {
         /// A sentence.
         reason: String,
     },
+    /// The entry is pinned, and the component is another plugin.
+    #[error("cannot change its plugin from {old} to {new} {why}")]
+    Pinned {
+        /// The plugin that the entry is pinned to.
+        old: String,
+        /// As the component describes itself.
+        new: String,
+        /// See [`PluginPin::why`].
+        why: String,
+    },
     /// The component does not go with its settings, hosts or limits.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -99,11 +123,14 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether the configuration is at fault and not the component: it names a file that is not there or a plugin of
-    /// another kind, or its settings, hosts or limits do not fit.
+    /// Whether the configuration is at fault and not the component: it names a file that is not there, a plugin of
+    /// another kind or another one than the entry is pinned to, or its settings, hosts or limits do not fit.
     pub fn is_about_configuration(&self) -> bool {
         match self {
-            RegistryError::Bind(_) | RegistryError::Duplicate(_) | RegistryError::UnknownKind { .. } => true,
+            RegistryError::Bind(_)
+            | RegistryError::Duplicate(_)
+            | RegistryError::UnknownKind { .. }
+            | RegistryError::Pinned { .. } => true,
             RegistryError::File { source, .. } => source.kind() == io::ErrorKind::NotFound,
             RegistryError::Load { source, .. } => {
                 matches!(**source, LoadError::WrongKind { is_plugin: true, .. })
@@ -154,6 +181,13 @@ pub(crate) struct Serving {
     pub(crate) fingerprint: Fingerprint,
     /// Where its component was read.
     pub(crate) file: PathBuf,
+}
+
+impl Serving {
+    /// Whether an entry asks for other settings or hosts. Limits are those of all entries.
+    pub(crate) fn is_asked_otherwise(&self, want: &Desired) -> bool {
+        self.fingerprint.settings != want.settings || self.fingerprint.hosts != want.hosts
+    }
 }
 
 /// A provider that may serve, with what its entry keeps of it.
@@ -243,6 +277,7 @@ pub(crate) struct Work<'a> {
     pub(crate) loading: &'a Loading,
     pub(crate) ask: Option<Ask>,
     pub(crate) loaded: LoadedOnce,
+    pub(crate) pins: &'a PluginPins,
 }
 
 impl Work<'_> {
@@ -255,6 +290,7 @@ impl Work<'_> {
     ) -> Result<Outcome, RegistryError> {
         let kind = self.kind(want)?;
         let (bytes, digest, plugin) = self.load_settled(want, kind).await?;
+        self.check_pin(want, kind, &digest, &plugin).await?;
         self.bind(want, kind, Component { bytes: Some(bytes), digest, plugin }, old, stats).await
     }
 
@@ -274,17 +310,43 @@ impl Work<'_> {
                 plugin: Arc::clone(old.provider.plugin()),
             },
             Some(_) => return None,
-            None => {
-                let kept = self.host.inner.kept.clone()?;
-                let (key, bytes_max) =
-                    (kept::key(&want.name, &want.file), self.host.options().plugin_bytes_max);
-                let read = tokio::task::spawn_blocking(move || kept.get(&key, bytes_max));
-                let bytes: Bytes = read.await.ok()??.into();
-                let digest = blake3::hash(&bytes).to_hex().to_string();
-                Component { bytes: None, plugin: self.load(want, kind, &bytes, &digest).await.ok()?, digest }
-            }
+            None => self.load_kept(want, kind).await?,
         };
+        let pinned_to = self.pins.get(&want.name).and_then(|pin| pin.plugin.as_ref());
+        if pinned_to.is_some_and(|name| *name != component.plugin.description().name) {
+            return None;
+        }
         self.bind(want, kind, component, old, stats).await.ok()
+    }
+
+    /// Loads the bytes that were kept of an entry's file.
+    async fn load_kept(&self, want: &Desired, kind: &Kind) -> Option<Component> {
+        let kept = self.host.inner.kept.clone()?;
+        let (key, bytes_max) = (kept::key(&want.name, &want.file), self.host.options().plugin_bytes_max);
+        let read = tokio::task::spawn_blocking(move || kept.get(&key, bytes_max));
+        let bytes: Bytes = read.await.ok()??.into();
+        let digest = blake3::hash(&bytes).to_hex().to_string();
+        Some(Component { bytes: None, plugin: self.load(want, kind, &bytes, &digest).await.ok()?, digest })
+    }
+
+    /// Refuses another plugin than the one that the entry is pinned to.
+    async fn check_pin(
+        &self,
+        want: &Desired,
+        kind: &Kind,
+        digest: &str,
+        plugin: &Plugin,
+    ) -> Result<(), RegistryError> {
+        let Some(pin) = self.pins.get(&want.name) else { return Ok(()) };
+        let old = match &pin.plugin {
+            Some(old) => old.clone(),
+            None => match self.load_kept(want, kind).await {
+                Some(kept) if kept.digest != digest => kept.plugin.description().name.clone(),
+                _ => return Ok(()),
+            },
+        };
+        let new = plugin.description().name.clone();
+        if old == new { Ok(()) } else { Err(RegistryError::Pinned { old, new, why: pin.why.clone() }) }
     }
 
     fn kind(&self, want: &Desired) -> Result<&'static Kind, RegistryError> {

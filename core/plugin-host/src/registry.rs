@@ -24,8 +24,8 @@ use crate::host::Host;
 use crate::kept::{self, Good};
 use crate::plugin::Kind;
 use crate::prepare::{
-    Ask, Desired, Failure, LoadedOnce, Loading, Outcome, READ_TIME_MAX, Ready, RegistryError, Serves,
-    Serving, Work,
+    Ask, Desired, Failure, LoadedOnce, Loading, Outcome, PluginPins, READ_TIME_MAX, Ready, RegistryError,
+    Serves, Serving, Work,
 };
 use crate::provider::Provider;
 use crate::stats::Stats;
@@ -97,14 +97,21 @@ impl Prepared {
         self.failures.iter().filter(refuses)
     }
 
-    /// The failures that an edit must not bring about: all but those of entries that failed before and lose nothing.
+    /// The failures that an edit must not bring about: all but those of entries that failed before and lose nothing,
+    /// and of pinned entries that go on as they were.
     pub fn edit_refusals(&self) -> impl Iterator<Item = &Failure> {
+        // Somebody exchanged the file of a pinned entry. The edit is not about that.
+        let goes_on = |failure: &Failure| {
+            matches!(failure.error, RegistryError::Pinned { .. }) && failure.serves == Serves::LastGood
+        };
         let is_old_news = |failure: &Failure| match failure.serves {
             Serves::LastGood => true,
             Serves::Nothing => !failure.error.is_about_configuration(),
             Serves::Before => false,
         };
-        self.failures.iter().filter(move |failure| !(failure.is_known && is_old_news(failure)))
+        self.failures
+            .iter()
+            .filter(move |failure| !(goes_on(failure) || (failure.is_known && is_old_news(failure))))
     }
 
     /// Who would serve after a commit: new and kept providers, and the old ones of entries that failed.
@@ -173,6 +180,11 @@ impl Registry {
     /// compiled once, however many entries use them. A file that does not load and is still changing is waited for.
     /// May be dropped half way: then a compiler that runs for it is killed.
     pub async fn prepare(&self, desired: &[Desired]) -> Prepared {
+        self.prepare_pinned(desired, &PluginPins::new()).await
+    }
+
+    /// As [`Registry::prepare`], and lets pinned entries have no other plugin than theirs.
+    pub async fn prepare_pinned(&self, desired: &[Desired], pins: &PluginPins) -> Prepared {
         let work = Work {
             host: &self.host,
             kinds: self.kinds,
@@ -180,6 +192,7 @@ impl Registry {
             loading: &self.loading,
             ask: self.ask,
             loaded: LoadedOnce::default(),
+            pins,
         };
         for entry in self.entries().values() {
             if let Some(Serving { provider, fingerprint, .. }) = &entry.serving {
@@ -222,6 +235,12 @@ impl Registry {
             let old = known.serving.as_ref();
             let result = match work.prepare(want, old, Arc::clone(&known.stats)).await {
                 Ok(outcome) => Ok(outcome),
+                // Settings that come with another plugin may be meant for that one.
+                Err(error @ RegistryError::Pinned { .. })
+                    if old.is_some_and(|old| old.is_asked_otherwise(want)) =>
+                {
+                    Err((error, None))
+                }
                 Err(error) => Err((error, work.prepare_last_good(want, old, Arc::clone(&known.stats)).await)),
             };
             done.push((want.name.as_str(), Entered { known, result }));
@@ -237,6 +256,21 @@ impl Registry {
             stats: entry.map(|entry| Arc::clone(&entry.stats)).unwrap_or_default(),
             is_failing: entry.is_some_and(|entry| entry.failing),
         }
+    }
+
+    /// The entries whose last good component (see `kept`) is another one than the one that a commit would let serve.
+    /// For a start: while providers serve, the kept bytes follow them a moment later.
+    pub async fn replaced(&self, prepared: &Prepared) -> BTreeSet<String> {
+        let Some(kept) = self.host.inner.kept.clone() else { return BTreeSet::new() };
+        let digests = tokio::task::spawn_blocking(move || kept.digests()).await.unwrap_or_default();
+        let is_other = |name: &str, Planned { file, change, .. }: &Planned| match change {
+            Change::Good(outcome) => digests
+                .get(&kept::key(name, file))
+                .is_some_and(|digest| digest != outcome.provider().plugin().digest()),
+            Change::Failed { .. } => false,
+        };
+        let replaced = prepared.outcomes.iter().filter(|(name, planned)| is_other(name, planned));
+        replaced.map(|(name, _)| name.clone()).collect()
     }
 
     /// Lets what was prepared serve, at once and for all names together, and returns it.

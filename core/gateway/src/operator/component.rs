@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chelseru_domain::operator::house::{ComponentSeen, HouseError};
 use chelseru_outbound::kinds::KINDS;
+use chelseru_plugin_host::ProviderStatus;
 use chelseru_store::EditOf;
 
 use crate::app::App;
@@ -102,9 +103,12 @@ async fn put_with(app: &App, ticket: Ticket, name: &str, bytes: Vec<u8>) -> Resu
         Err(error) => return Err(at(&file, &error)),
     };
     if before.as_ref() == Some(&bytes) {
+        let digest = blake3::hash(&bytes).to_hex().to_string();
+        // It may have been copied there, and refused.
+        refused_before(app, name, &digest)?;
         // The other gateways may have another one.
         app.edits.enter(ticket, EditOf::Component(name.to_owned()), &bytes).await?;
-        return Ok(blake3::hash(&bytes).to_hex().to_string());
+        return Ok(digest);
     }
     exchange(app, ticket, name, &file, before, bytes).await
 }
@@ -161,6 +165,16 @@ pub(crate) fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
     written?;
     private::sync_dir(file.parent().unwrap_or(Path::new(".")))
+}
+
+/// Errors: why an entry that uses the component serves another one.
+fn refused_before(app: &App, name: &str, digest: &str) -> Result<(), HouseError> {
+    let (users, status) = (users(app, name), app.registry.status());
+    let others =
+        status.iter().filter(|one| users.contains(&one.name) && one.blake3.as_deref() != Some(digest));
+    let refused = |one: &ProviderStatus| Some(format!("{}: {}", one.name, one.last_error.as_ref()?));
+    let refused: Vec<String> = others.filter_map(refused).collect();
+    if refused.is_empty() { Ok(()) } else { Err(HouseError::Refused(refused)) }
 }
 
 fn refusals(app: &App, entry: &str) -> u64 {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chelseru_plugin_host::{
-    Desired, Failure, Host, HostOptions, Limits, ProviderStatus, Registry, RegistryHealth, Serves,
-    SettingValue,
+    Desired, Failure, Host, HostOptions, Limits, PluginPin, PluginPins, ProviderStatus, Registry,
+    RegistryHealth, Serves, SettingValue,
 };
 use tempfile::TempDir;
 
@@ -438,6 +438,118 @@ async fn only_what_served_is_kept() {
     // What is not wanted any more is not kept.
     scene.apply(&[]).await;
     kept(scene.folder.path(), 0).await;
+}
+
+/// Pins an entry to a plugin, or to the one whose bytes are kept.
+fn pinned(entry: &str, plugin: Option<&str>) -> PluginPins {
+    let pin = PluginPin { plugin: plugin.map(str::to_owned), why: "while it is needed".to_owned() };
+    PluginPins::from([(entry.to_owned(), pin)])
+}
+
+const REFUSED: &str = "cannot change its plugin from probe to other while it is needed";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pinned_entry_keeps_its_plugin_and_holds_up_nothing_else() {
+    let scene = Scene::new();
+    scene.put("a.wasm", &answering(FIRST));
+    scene.put("b.wasm", &answering(ECHO));
+    let desired = [scene.want("A", "a.wasm"), scene.want("B", "b.wasm")];
+    let pins = pinned("A", Some("probe"));
+    scene.apply(&desired).await;
+    let before = scene.registry.snapshot();
+
+    scene.put("a.wasm", &Guest { name: "other", ..answering(SECOND) });
+    scene.put("b.wasm", &answering(SECOND));
+    let prepared = scene.registry.prepare_pinned(&desired, &pins).await;
+    let [Failure { name, error, serves, is_known }] = prepared.failures() else {
+        panic!("{:?}", prepared.failures())
+    };
+    assert_eq!((name.as_str(), error.to_string().as_str()), ("A", REFUSED));
+    assert_eq!((*serves, *is_known), (Serves::LastGood, false));
+    // An edit of something else goes through, although this is news.
+    assert_eq!(prepared.edit_refusals().count(), 0);
+    let after = scene.registry.commit(prepared);
+    assert!(Arc::ptr_eq(&before["A"], &after["A"]), "the same provider, connections and all");
+    assert_eq!((scene.run("A").await.as_str(), scene.run("B").await.as_str()), ("not", "invalid"));
+    let status = scene.status("A");
+    assert_eq!((status.state, status.last_error.as_deref()), ("serving-old", Some(REFUSED)));
+
+    // An edit of the entry itself does not.
+    let elsewhere = [scene.want("A", "b.wasm"), desired[1].clone()];
+    scene.put("b.wasm", &Guest { name: "other", ..answering(SECOND) });
+    let mut otherwise = [desired[0].clone(), desired[1].clone()];
+    otherwise[0].hosts = Some(vec!["example.com".to_owned()]);
+    for edited in [&elsewhere, &otherwise] {
+        let prepared = scene.registry.prepare_pinned(edited, &pins).await;
+        let refused: Vec<String> = prepared.edit_refusals().map(|one| one.error.to_string()).collect();
+        assert_eq!((refused, prepared.failures()[0].serves), (vec![REFUSED.to_owned()], Serves::Before));
+    }
+    // Limits are those of all entries.
+    let mut limited = desired.clone();
+    limited.iter_mut().for_each(|want| want.limits.concurrency_max = 3);
+    let prepared = scene.registry.prepare_pinned(&limited, &pins).await;
+    assert_eq!(prepared.edit_refusals().count(), 0);
+    scene.registry.commit(prepared);
+    assert_eq!(scene.registry.get("A").expect("serves").limits().concurrency_max, 3);
+
+    // Another version of the same plugin, and any plugin once nothing holds the entry.
+    scene.put("a.wasm", &Guest { version: "2.0.0".to_owned(), ..answering(SECOND) });
+    scene.registry.commit(scene.registry.prepare_pinned(&desired, &pins).await);
+    assert_eq!((scene.run("A").await.as_str(), scene.status("A").state), ("invalid", "serving"));
+    scene.put("a.wasm", &Guest { name: "other", ..answering(FIRST) });
+    scene.apply(&desired).await;
+    assert_eq!(scene.status("A").plugin.as_deref(), Some("other"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_pins_an_entry_to_the_plugin_whose_bytes_are_kept() {
+    let mut scene = Scene::new();
+    scene.registry = keeping(scene.folder.path());
+    scene.put("a.wasm", &answering(FIRST));
+    scene.put("b.wasm", &answering(ECHO));
+    let desired = [scene.want("A", "a.wasm"), scene.want("B", "b.wasm")];
+    let pins = pinned("A", None);
+    // Nothing is kept yet: nothing is known of a plugin before.
+    let prepared = scene.registry.prepare_pinned(&desired, &pins).await;
+    assert!(prepared.failures().is_empty() && scene.registry.replaced(&prepared).await.is_empty());
+    scene.registry.commit(prepared);
+    kept(scene.folder.path(), 2).await;
+
+    // The same bytes, and another version.
+    for version in ["1.0.0", "2.0.0"] {
+        scene.put("a.wasm", &Guest { version: version.to_owned(), ..answering(FIRST) });
+        scene.registry = keeping(scene.folder.path());
+        let prepared = scene.registry.prepare_pinned(&desired, &pins).await;
+        let replaced = scene.registry.replaced(&prepared).await;
+        assert_eq!((prepared.failures().len(), replaced.contains("A")), (0, version == "2.0.0"));
+        assert!(!replaced.contains("B"));
+    }
+
+    scene.put("a.wasm", &Guest { name: "other", ..answering(SECOND) });
+    for _ in 0..2 {
+        scene.registry = keeping(scene.folder.path());
+        let prepared = scene.registry.prepare(&desired).await;
+        assert_eq!(scene.registry.replaced(&prepared).await, ["A".to_owned()].into());
+        let prepared = scene.registry.prepare_pinned(&desired, &pins).await;
+        assert_eq!((prepared.failures().len(), prepared.start_refusals().count()), (1, 0));
+        scene.registry.commit(prepared);
+        assert_eq!(
+            scene.run("A").await,
+            "not",
+            "the one before serves, and is still kept for the next start"
+        );
+        let status = scene.status("A");
+        assert_eq!((status.state, status.last_error.as_deref()), ("serving-old", Some(REFUSED)));
+    }
+    // One that does not fit what the entry asks for now cannot serve: the configuration is at fault.
+    let mut otherwise = desired.clone();
+    otherwise[0].settings.insert("api_key".to_owned(), "x".into());
+    let key = Setting { key: "api_key", kind: 0, required: true, secret: true, default: None };
+    scene.put("a.wasm", &Guest { name: "other", settings: vec![key], ..answering(SECOND) });
+    scene.registry = keeping(scene.folder.path());
+    let prepared = scene.registry.prepare_pinned(&otherwise, &pins).await;
+    let refused: Vec<String> = prepared.start_refusals().map(|one| one.error.to_string()).collect();
+    assert_eq!(refused, [REFUSED]);
 }
 
 /// Longer than anything here takes on any machine.
