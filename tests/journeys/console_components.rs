@@ -145,3 +145,45 @@ async fn an_upload_of_another_plugin_is_refused_while_payments_are_open() {
     assert_eq!(newer.status, 201, "{newer:?}");
     assert_eq!(gateway.provider("ZARINPAL_COM").await["state"], "serving");
 }
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_replaces_a_pipe_and_a_huge_file_and_waits_for_neither() {
+    let gateway = TestGateway::start(CONFIG).await;
+    let first = fs::read(gateway.plugins_dir().join("sandbox-sms.wasm")).expect("installed");
+    let admin = Program::of(&gateway, "operator:admin").await;
+    let file = gateway.plugins_dir().join("mine.wasm");
+    let before = gateway.plugins_dir().join("mine.wasm.before");
+    let pipe = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo runs");
+        assert!(made.success());
+    };
+    let huge = |path: &std::path::Path| {
+        // Sparse: it takes no disk.
+        fs::File::create(path).and_then(|file| file.set_len(20 << 30)).expect("a file");
+    };
+    let strays: [fn(&std::path::Path); 2] = [pipe, huge];
+    for stray in strays {
+        stray(&file);
+        let done = put(&gateway, &admin, "mine", &first).await;
+        assert_eq!(done.status, 201, "{done:?}");
+        assert_eq!(fs::read(&file).expect("a file"), first);
+        assert!(!before.exists(), "that was no component");
+        fs::remove_file(&file).expect("there");
+    }
+    // The next edits are made: nobody holds their lock.
+    assert_eq!(put(&gateway, &admin, "mine", &first).await.status, 201);
+    assert_eq!(put(&gateway, &admin, "mine", &changed(&first)).await.status, 201);
+    fs::remove_file(&file).expect("there");
+    pipe(&file);
+    let listed = admin.get("/components/").await;
+    assert!(!listed.text.contains("\"mine\""), "a pipe is no component: {listed:?}");
+    let back = admin.post("/components/mine/back/", json!({"reason": "it was better"})).await;
+    assert_eq!(back.status, 200, "{back:?}");
+    assert_eq!(fs::read(&file).expect("a file"), first);
+    // A pipe in the place of the one before is none, either.
+    fs::remove_file(&before).expect("there");
+    pipe(&before);
+    let none = admin.post("/components/mine/back/", json!({"reason": "it was better"})).await;
+    assert_eq!((none.status, none.header("x-error-code")), (400, "house_failed"), "{none:?}");
+}

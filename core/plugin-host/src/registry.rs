@@ -10,6 +10,7 @@
 //! come from (the embedder).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -271,6 +272,15 @@ impl Registry {
         };
         let replaced = prepared.outcomes.iter().filter(|(name, planned)| is_other(name, planned));
         replaced.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The bytes of a component's file, within the bounds of a preparation.
+    ///
+    /// # Errors
+    /// Those of the system; `InvalidInput` for what is no regular file, `FileTooLarge` past
+    /// [`crate::HostOptions::plugin_bytes_max`], `TimedOut` when the system does not answer.
+    pub async fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        self.reader.read(file, self.host.options().plugin_bytes_max).await
     }
 
     /// Lets what was prepared serve, at once and for all names together, and returns it.

@@ -3,9 +3,11 @@
 //! The bytes are loaded first, within the limits of any component, and describe themselves. Then they replace the file
 //! in the plugins folder, and the task that applies every other change of that folder prepares the providers that use
 //! it. Invariants: one at a time, and none while the configuration is edited; the file before stays beside the new one
-//! ([`kept`]); a component that a provider refuses is taken back, and meanwhile the last good one serves.
+//! ([`kept`]); a component that a provider refuses is taken back, and meanwhile the last good one serves; whatever
+//! stands in a component's place (a pipe, a huge file) holds nobody up.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,11 +61,11 @@ pub(crate) fn all(app: &App) -> Result<Vec<ComponentSeen>, HouseError> {
         let path = entry.map_err(|error| at(folder, &error))?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let Some(name) = name.strip_suffix(".wasm") else { continue };
-        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let Some(found) = fs::metadata(&path).ok().filter(fs::Metadata::is_file) else { continue };
         let used_by = users(app, name);
         components.push(ComponentSeen {
             name: name.to_owned(),
-            bytes,
+            bytes: found.len(),
             used_by,
             has_before: kept(&path).is_file(),
         });
@@ -76,6 +78,18 @@ pub(crate) fn all(app: &App) -> Result<Vec<ComponentSeen>, HouseError> {
 fn users(app: &App, name: &str) -> Vec<String> {
     let config = &app.live().config;
     config.provider_names().into_iter().filter(|entry| config.plugin_of(entry) == Some(name)).collect()
+}
+
+/// The component of a file. `None` when there is none: no file, or one that no provider can have, because it is not
+/// regular or too large.
+async fn present(app: &App, file: &Path) -> Result<Option<Vec<u8>>, HouseError> {
+    match app.registry.read(file).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::InvalidInput | ErrorKind::FileTooLarge => Ok(None),
+            _ => Err(at(file, &error)),
+        },
+    }
 }
 
 /// Checks a component and puts it in the place of the one of this name, here and at every gateway over the store.
@@ -97,11 +111,7 @@ async fn put_with(app: &App, ticket: Ticket, name: &str, bytes: Vec<u8>) -> Resu
     let file = file(app, name)?;
     let loaded = app.registry.host().load(bytes.clone(), KINDS).await;
     loaded.map_err(|error| HouseError::Refused(vec![error.to_string()]))?;
-    let before = match fs::read(&file) {
-        Ok(before) => Some(before),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(at(&file, &error)),
-    };
+    let before = present(app, &file).await?;
     if before.as_ref() == Some(&bytes) {
         let digest = blake3::hash(&bytes).to_hex().to_string();
         // It may have been copied there, and refused.
@@ -118,9 +128,10 @@ pub(crate) async fn back(app: &App, name: &str) -> Result<String, HouseError> {
     let file = file(app, name)?;
     let _one = app.editing.lock().await;
     let ticket = app.edits.draw().await?;
-    let bytes = fs::read(kept(&file)).map_err(|_| failed("there is no component before this one"))?;
-    let present = fs::read(&file).map_err(|error| at(&file, &error))?;
-    exchange(app, ticket, name, &file, Some(present), bytes).await
+    let bytes = present(app, &kept(&file)).await?;
+    let bytes = bytes.ok_or_else(|| failed("there is no component before this one"))?;
+    let before = present(app, &file).await?;
+    exchange(app, ticket, name, &file, before, bytes).await
 }
 
 /// Replaces the file and waits until every provider that uses it serves the new bytes; otherwise takes it back.
