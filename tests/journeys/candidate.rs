@@ -9,6 +9,7 @@ use chelseru::config::{Config, Log, LogLevel};
 use chelseru::server::{Server, ServerOptions};
 use chelseru::{cli, logging};
 use chelseru_domain::clock::SystemClock;
+use chelseru_domain::operator::audit::AuditQuery;
 use chelseru_tests::{TestGateway, process, replace};
 use serde_json::{Value, json};
 
@@ -458,6 +459,14 @@ async fn a_damaged_component_degrades_check_and_start_alike_and_stops_neither() 
     let error = mine["last_error"].as_str().unwrap_or_default();
     assert!(mine["state"] == "failed" && error.contains("not a valid component"), "{mine}");
     gateway.login("09121234567").await;
+    let live = gateway.app.live();
+    live.identity.audit().flush().await;
+    let query = AuditQuery { event: Some("plugin_refused".to_owned()), limit: 9, ..AuditQuery::default() };
+    let refused = live.identity.audit().page(query).await.expect("read").entries;
+    let [entry] = refused.as_slice() else { panic!("{refused:?}") };
+    let told = (&entry.draft.subject, &entry.draft.detail);
+    assert!(told.0 == "MINE" && told.1.contains("not a valid component"), "{told:?}");
+    drop(live);
 
     // An edit of something else is taken: what was down before is no news.
     gateway.edit_config(&format!("{MINE}[log]\nlevel = \"error\"\n"));

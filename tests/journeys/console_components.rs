@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use chelseru_domain::operator::audit::{AuditEntry, AuditQuery};
 use chelseru_domain::operator::role::Role;
 use chelseru_tests::browser::{Browser, Shown};
 use chelseru_tests::{Answer, TestGateway};
@@ -48,6 +49,14 @@ async fn put(gateway: &TestGateway, by: &Program<'_>, name: &str, bytes: &[u8]) 
     let body = multipart(&[("name", name), ("reason", "because")], bytes);
     let request = gateway.client.post(gateway.at("/operator/v1/components/")).body(body);
     by.send(request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))).await
+}
+
+/// The refused components in the audit log, newest first.
+async fn refusals(gateway: &TestGateway) -> Vec<AuditEntry> {
+    let live = gateway.app.live();
+    live.identity.audit().flush().await;
+    let query = AuditQuery { event: Some("plugin_refused".to_owned()), limit: 100, ..AuditQuery::default() };
+    live.identity.audit().page(query).await.expect("read").entries
 }
 
 /// The same component with another digest: a custom section says nothing.
@@ -118,6 +127,32 @@ async fn a_component_is_uploaded_refused_and_rolled_back() {
     gateway.app.live().identity.audit().flush().await;
     let log = browser.get("/console/audit/?event=plugin_changed").await;
     assert!(log.has("a newer one") && log.has("it was worse"), "{}", log.html);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_upload_is_recorded_with_who_brought_it_and_why_it_was_refused() {
+    let gateway = TestGateway::start(CONFIG).await;
+    let browser = Browser::of(&gateway, "root").await;
+    let page = browser.get("/console/components/").await;
+    assert!(refusals(&gateway).await.is_empty());
+    assert_eq!(upload(&browser, &page, "sandbox-sms", "a newer one", b"\0asm").await.0, 400);
+    let recorded = refusals(&gateway).await;
+    let [entry] = recorded.as_slice() else { panic!("{recorded:?}") };
+    let draft = &entry.draft;
+    let told = (draft.subject.as_str(), draft.reason.as_str(), draft.actor.is_some());
+    assert_eq!(told, ("sandbox-sms", "a newer one", true), "{draft:?}");
+    assert!(draft.detail.starts_with("console: not a valid component"), "{draft:?}");
+
+    // By a program, and by a provider: the entry's own refusal is recorded beside it.
+    let admin = Program::of(&gateway, "operator:admin").await;
+    let other = fs::read(gateway.plugins_dir().join("kavenegar.wasm")).expect("installed");
+    assert_eq!(put(&gateway, &admin, "sandbox-sms", &other).await.status, 409);
+    let recorded = refusals(&gateway).await;
+    let of = |subject: &str| recorded.iter().find(|entry| entry.draft.subject == subject);
+    assert!(of("FIRST").is_some_and(|entry| entry.draft.detail.contains("api_key")), "{recorded:?}");
+    let told = &of("sandbox-sms").expect("recorded").draft;
+    let is_whole = told.detail.starts_with("operator API, key 1: FIRST: ") && told.detail.contains("api_key");
+    assert!(is_whole && told.reason == "because", "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -218,6 +218,7 @@ async fn another_plugin_gets_no_open_payments_and_holds_up_no_other_change() {
     assert_eq!(entry(&status, "ZARINPAL_COM")["plugin"], "zarinpal");
     let ready = gateway.get("/ready/", None).await;
     assert_eq!((ready.status, &ready.body["status"]), (200, &json!("degraded")), "{ready:?}");
+    assert_eq!(refusals(&gateway, "ZARINPAL_COM").await[0], wanted);
     assert!(is_written(), "its component stays kept");
     let street = Street { shop: Shop { gateway, login }, simulator, clock, config };
     street.simulator.pay(authority(&details));

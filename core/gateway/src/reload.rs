@@ -283,7 +283,7 @@ fn unasked(file: &Path, error: &StoreError) -> Problems {
 }
 
 /// A refusal's reason, truncated for the audit log.
-fn short(reason: &impl ToString) -> String {
+pub(crate) fn short(reason: &impl ToString) -> String {
     reason.to_string().chars().take(REASON_CHARS_MAX).collect()
 }
 

@@ -47,7 +47,7 @@ use crate::operator::news;
 use crate::operator::view::View;
 use crate::operator::webhooks;
 use crate::reload::Watching;
-use crate::{database, erase, files, import, keys, machine, money, neighbours, search, sms, upkeep};
+use crate::{database, erase, files, import, keys, machine, money, neighbours, reload, search, sms, upkeep};
 
 /// Least time the store gets to finish when the grace time is used up.
 const CLOSE_PATIENCE_MIN: Duration = Duration::from_secs(2);
@@ -135,6 +135,8 @@ impl Server {
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         import::sweep(&ground.data_dir, files.bucket(), &store).await?;
         let candidate = candidate.keep_plugins(&ground, &store).await?;
+        let refusals = candidate.failures().iter();
+        let refusals: Vec<_> = refusals.map(|one| (one.name.clone(), reload::short(&one.error))).collect();
         let listener = TcpListener::bind(config.server.listen)
             .await
             .map_err(|error| format!("server.listen = {}: cannot listen: {error}", config.server.listen))?;
@@ -151,6 +153,9 @@ impl Server {
         let files = files.place;
         let opened = Opened { clock: options.clock.clone(), store, files, address, door, config_file, nodes };
         let (app, stored) = opened.build(ground, candidate, log, &options).await?;
+        for (name, reason) in refusals {
+            app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name).detail(reason));
+        }
         let listeners = Listeners { public: Listener::Tcp(listener), operators };
         Ok(Server::start(app, listeners, watching, stored, notes))
     }

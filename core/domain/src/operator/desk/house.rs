@@ -13,6 +13,9 @@ use crate::operator::role::{
     Reason, WalletRead,
 };
 
+/// Characters of a refusal in the audit log.
+const REFUSAL_CHARS_MAX: usize = 300;
+
 impl Desk {
     /// The configuration file without secrets.
     ///
@@ -145,7 +148,8 @@ impl Desk {
         bytes: Vec<u8>,
         reason: &Reason,
     ) -> Result<String, HouseError> {
-        let digest = self.services.house.component_put(name, bytes).await?;
+        let put = self.services.house.component_put(name, bytes).await;
+        let digest = put.inspect_err(|error| self.note_refused(permit, name, reason, error))?;
         let event = AuditEvent::by(permit.operator(), AuditKind::PluginChanged).subject(name);
         self.audit().record(event.change("", format!("uploaded, blake3 {digest}")).reason(reason));
         Ok(digest)
@@ -162,10 +166,20 @@ impl Desk {
         name: &str,
         reason: &Reason,
     ) -> Result<String, HouseError> {
-        let digest = self.services.house.component_back(name).await?;
+        let back = self.services.house.component_back(name).await;
+        let digest = back.inspect_err(|error| self.note_refused(permit, name, reason, error))?;
         let event = AuditEvent::by(permit.operator(), AuditKind::PluginChanged).subject(name);
         self.audit().record(event.change("", format!("rolled back, blake3 {digest}")).reason(reason));
         Ok(digest)
+    }
+
+    /// Records a component that was refused, with who brought it and why it was refused.
+    fn note_refused(&self, permit: &Permit<PluginWrite>, name: &str, reason: &Reason, error: &HouseError) {
+        let HouseError::Refused(problems) = error else { return };
+        let problems: String = problems.join("; ").chars().take(REFUSAL_CHARS_MAX).collect();
+        let event = AuditEvent::by(permit.operator(), AuditKind::PluginRefused).subject(name);
+        let detail = format!("{}: {problems}", event.detail);
+        self.audit().record(event.detail(detail).reason(reason));
     }
 
     /// Begins to recompute the ledger; false while it is being recomputed.
