@@ -36,7 +36,8 @@ pub struct Chat {
     pub searches_per_minute_max: u64,
     /// Messages, and as many edits, that a resume delivers; a longer gap answers a reset. 1 to 100000.
     pub resume_max: u64,
-    /// Messages, edits and signals of one user in a minute; one more is refused with 429 or an error frame.
+    /// Messages, edits, signals and changes of rooms by one user in a minute; one more is refused with 429 or an error
+    /// frame.
     pub messages_per_minute_max: u64,
     /// And in a day.
     pub messages_per_day_max: u64,

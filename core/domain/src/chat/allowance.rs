@@ -1,7 +1,8 @@
 //! What one user may send in a minute and in a day, over all sockets and requests, and how many users one may reach.
 //!
 //! Without it an account with 20 sockets stores tens of megabytes a second and fills the disk. Messages, edits and
-//! signals count alike, and so does what a room refuses afterwards. Rooms, requests to strangers and looked up numbers
+//! signals count alike, and so does what a room refuses afterwards. A change of a room or of its members counts as a
+//! message, because every watcher is sent a frame of it. Such changes, rooms, requests to strangers and looked up numbers
 //! count only when they come about. The counts are in memory ([`crate::rate`]).
 
 use std::sync::Arc;
@@ -39,22 +40,69 @@ impl ChatService {
     ///
     /// [`ChatError::Exhausted`]; nothing is counted then.
     pub fn charge(&self, user: UserId, bytes: usize) -> Result<(), ChatError> {
-        let (rules, now, bytes) = (self.rules(), self.clock.now(), bytes as u64);
-        let counts = [
-            (Count::MessagesOfMinute, 1, Rate::per_minute("messages-minute", rules.messages_per_minute_max)),
-            (Count::BytesOfMinute, bytes, Rate::per_minute("bytes-minute", rules.bytes_per_minute_max)),
-            (Count::MessagesOfDay, 1, Rate::per_day("messages-day", rules.messages_per_day_max)),
-            (Count::BytesOfDay, bytes, Rate::per_day("bytes-day", rules.bytes_per_day_max)),
+        let (rules, now) = (self.rules(), self.clock.now());
+        let rates = [
+            Rate::per_minute("messages-minute", rules.messages_per_minute_max),
+            Rate::per_minute("bytes-minute", rules.bytes_per_minute_max),
+            Rate::per_day("messages-day", rules.messages_per_day_max),
+            Rate::per_day("bytes-day", rules.bytes_per_day_max),
         ];
-        for (at, (count, amount, rate)) in counts.iter().enumerate() {
-            if let Err(exhausted) = self.allowance.0.take(&(user, *count), *amount, *rate, now) {
-                for (count, amount, _) in &counts[..at] {
-                    self.allowance.0.give_back(&(user, *count), *amount);
-                }
+        let counts = counts_of_message(bytes);
+        for (at, ((count, amount), rate)) in counts.into_iter().zip(rates).enumerate() {
+            if let Err(exhausted) = self.allowance.0.take(&(user, count), amount, rate, now) {
+                self.allowance.give_back(user, &counts[..at]);
                 return Err(exhausted.into());
             }
         }
         Ok(())
+    }
+
+    /// [`ChatService::charge`] for something that may not come about: dropping the result gives it back.
+    pub(super) fn charge_for(&self, user: UserId, bytes: usize) -> Result<Charged, ChatError> {
+        self.charge(user, bytes)?;
+        Ok(Charged { allowance: Arc::clone(&self.allowance), user, bytes: Some(bytes) })
+    }
+}
+
+/// What something of so many bytes counts against.
+fn counts_of_message(bytes: usize) -> [(Count, u64); 4] {
+    let bytes = bytes as u64;
+    [
+        (Count::MessagesOfMinute, 1),
+        (Count::BytesOfMinute, bytes),
+        (Count::MessagesOfDay, 1),
+        (Count::BytesOfDay, bytes),
+    ]
+}
+
+impl Allowance {
+    fn give_back(&self, user: UserId, counts: &[(Count, u64)]) {
+        for (count, amount) in counts {
+            self.0.give_back(&(user, *count), *amount);
+        }
+    }
+}
+
+/// Something that counts as a message of its user, unless it is dropped before it came about.
+pub(super) struct Charged {
+    allowance: Arc<Allowance>,
+    user: UserId,
+    /// `None` when it came about.
+    bytes: Option<usize>,
+}
+
+impl Charged {
+    /// Keeps it counted.
+    pub(super) fn came_about(mut self) {
+        self.bytes = None;
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes {
+            self.allowance.give_back(self.user, &counts_of_message(bytes));
+        }
     }
 }
 

@@ -65,6 +65,26 @@ impl RoomRequest {
             RoomRequest::Decline => Some(actor),
         }
     }
+
+    /// Bytes with which the request counts as a message of the actor; `None` for what concerns the actor alone, or
+    /// only takes the actor away: nobody may be kept in a room for having sent too much.
+    pub(super) fn counted_bytes(&self, actor: UserId) -> Option<usize> {
+        match self {
+            RoomRequest::Edit(RoomEdit { name, descriptions, .. }) => {
+                let texts = [name, descriptions].into_iter().flatten().flatten();
+                Some(texts.map(String::len).sum())
+            }
+            RoomRequest::Remove(user) => (*user != actor).then_some(0),
+            RoomRequest::Add(_)
+            | RoomRequest::Ask(_)
+            | RoomRequest::Ban(_)
+            | RoomRequest::Unban(_)
+            | RoomRequest::Grant(..)
+            | RoomRequest::Revoke(..)
+            | RoomRequest::Delete => Some(0),
+            RoomRequest::Accept | RoomRequest::Decline | RoomRequest::Pin(_) | RoomRequest::Read(_) => None,
+        }
+    }
 }
 
 impl From<Refusal> for ChatError {

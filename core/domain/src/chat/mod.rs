@@ -85,7 +85,7 @@ pub const MESSAGES_KEEP_DAYS: Range<u64> = Range::new(0, 36_500, 0);
 /// Messages, and as many edits, that a resume delivers; a longer gap is a reset.
 pub const RESUME_MESSAGES: Range<u64> = Range::new(1, 100_000, 1000);
 
-/// What one user may send: messages, edits and signals together.
+/// What one user may send: messages, edits, signals and changes of rooms together.
 pub const MESSAGES_PER_MINUTE: Range<u64> = Range::new(1, 1_000_000_000, 600);
 pub const MESSAGES_PER_DAY: Range<u64> = Range::new(1, 1_000_000_000, 50_000);
 /// And their bytes.

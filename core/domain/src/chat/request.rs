@@ -104,10 +104,11 @@ impl ChatService {
         self.in_pair(user, other, RoomRequest::Unban(other)).await
     }
 
-    /// Carries out a request in the room of a pair, if there is one that the user is in.
+    /// Carries out a request in the room of a pair, if there is one that the user is in. It counts against nothing: who
+    /// has sent too much may block all the same, and the one other user sees no more than the block.
     async fn in_pair(&self, user: UserId, other: UserId, request: RoomRequest) -> Result<(), ChatError> {
         let Some(room) = self.store.chat_pair(user, other).await? else { return Ok(()) };
-        match self.room_change(room, user, request).await {
+        match self.requested(room, user, request, None).await {
             Err(ChatError::Denied(_) | ChatError::RoomMissing) => Ok(()),
             other => other.map(drop),
         }

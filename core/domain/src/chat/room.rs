@@ -12,7 +12,7 @@ use chelseru_store::chat::{
 };
 use tokio::sync::oneshot;
 
-use super::allowance::Reserved;
+use super::allowance::{Charged, Reserved};
 use super::change::{RoomEdit, RoomRequest, checked_edit, decree, event, judge};
 use super::rights::{Action, Denied, Rights, effective};
 use super::service::{ChatService, answer};
@@ -95,7 +95,8 @@ impl ChatService {
         answer(receiver).await.map(|(room, _)| room)
     }
 
-    /// Carries out a request if the matrix permits it.
+    /// Carries out a request if the matrix permits it. What changes a room or its members for others counts as a
+    /// message of the actor.
     ///
     /// # Errors
     ///
@@ -105,6 +106,18 @@ impl ChatService {
         room: RoomId,
         actor: UserId,
         request: RoomRequest,
+    ) -> Result<RoomChanged, ChatError> {
+        let counted = request.counted_bytes(actor);
+        self.requested(room, actor, request, counted).await
+    }
+
+    /// [`ChatService::room_change`] with the bytes that count as a message; `None` counts nothing.
+    pub(super) async fn requested(
+        &self,
+        room: RoomId,
+        actor: UserId,
+        request: RoomRequest,
+        counted: Option<usize>,
     ) -> Result<RoomChanged, ChatError> {
         let request = match request {
             RoomRequest::Edit(edit) => RoomRequest::Edit(checked_edit(edit)?),
@@ -122,12 +135,13 @@ impl ChatService {
             }
         }
         let adds = matches!(request, RoomRequest::Add(_) | RoomRequest::Ask(_));
+        let charged = counted.map(|bytes| self.charge_for(actor, bytes)).transpose()?;
         let reserved = self.reserve(actor, 0, u64::from(adds))?;
         let additions = if adds { self.additions(actor, reserved.requests).await? } else { Additions::Admit };
         let rules = self.rules();
         let asked = request.clone();
         let judge = move |facts: &RoomFacts| judge(&asked, actor, facts, &rules, additions);
-        self.room_changed(room, actor, request, Some(reserved), judge).await
+        self.room_changed(room, actor, request, (Some(reserved), charged), judge).await
     }
 
     /// Carries out an operator's request, whoever is in the room: closing and opening, removing and banning members,
@@ -143,7 +157,7 @@ impl ChatService {
     ) -> Result<RoomChanged, ChatError> {
         let (asked, rules) = (request.clone(), self.rules());
         let judge = move |facts: &RoomFacts| decree(&asked, facts, &rules);
-        self.room_changed(room, OPERATOR, request, None, judge).await
+        self.room_changed(room, OPERATOR, request, (None, None), judge).await
     }
 
     async fn room_changed(
@@ -151,7 +165,7 @@ impl ChatService {
         room: RoomId,
         actor: UserId,
         request: RoomRequest,
-        reserved: Option<Reserved>,
+        (reserved, charged): (Option<Reserved>, Option<Charged>),
         judge: impl Fn(&RoomFacts) -> Result<Vec<RoomChange>, Refusal> + Send + Sync + 'static,
     ) -> Result<RoomChanged, ChatError> {
         let target = request.target(actor);
@@ -174,6 +188,11 @@ impl ChatService {
             let invited = result.as_ref().is_ok_and(|changed| changed.changes.iter().any(invites));
             if let Some(reserved) = reserved {
                 reserved.used(0, u64::from(invited));
+            }
+            // What changes nothing, or is refused, was shown to nobody and is given back.
+            let done = result.as_ref().is_ok_and(|changed| !changed.changes.is_empty());
+            if let (Some(charged), true) = (charged, done) {
+                charged.came_about();
             }
             let place = match &result {
                 Ok(changed) if changed.numbered => Place::At(changed.position()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chelseru_domain::chat::{
     Access, ChatError, ChatEvent, ChatRules, Denied, Gap, MessageBody, MessageEdit, Rights, RoomEdit, RoomId,
@@ -240,6 +241,74 @@ async fn rights_and_pins_that_stay_as_they_are_change_nothing() {
         let changed = world.chat.room_change(room, UserId(2), RoomRequest::Pin(pinned)).await.unwrap();
         assert_eq!(changed.actor.unwrap().pinned, pinned);
     }
+}
+
+fn named(name: &str) -> RoomRequest {
+    RoomRequest::Edit(RoomEdit { name: Some(Some(name.to_owned())), ..RoomEdit::default() })
+}
+
+#[tokio::test]
+async fn changes_of_a_room_count_as_messages() {
+    let world = World::with(3, ChatRules { messages_per_minute_max: 6, ..open() }).await;
+    let room = world.group(1, &[2, 3]).await;
+    // Every second edit changes nothing and costs nothing.
+    for number in 0..4 {
+        for _ in 0..2 {
+            world.ask(room, 1, named(&number.to_string())).await.unwrap();
+        }
+    }
+    let kick = Rights::of(&[Access::Kick]);
+    world.ask(room, 1, RoomRequest::Grant(UserId(2), kick)).await.unwrap();
+    world.post(room, 1, "x", None).await.unwrap();
+    let refused = [
+        named("one more"),
+        RoomRequest::Revoke(UserId(2), kick),
+        RoomRequest::Add(UserId(3)),
+        RoomRequest::Remove(UserId(3)),
+        RoomRequest::Ban(UserId(3)),
+        RoomRequest::Unban(UserId(3)),
+        RoomRequest::Delete,
+    ];
+    for request in refused {
+        let result = world.ask(room, 1, request.clone()).await;
+        assert!(matches!(result, Err(ChatError::Exhausted(_))), "{request:?}: {result:?}");
+    }
+    assert!(matches!(world.post(room, 1, "y", None).await, Err(ChatError::Exhausted(_))));
+    // What concerns the actor alone.
+    world.ask(room, 1, RoomRequest::Pin(true)).await.unwrap();
+    world.ask(room, 1, RoomRequest::Read(1)).await.unwrap();
+    // Each user has an own allowance.
+    world.ask(room, 2, RoomRequest::Remove(UserId(3))).await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    world.ask(room, 1, named("in the next minute")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_change_of_a_room_costs_nothing_and_leaving_never_does() {
+    let world = World::with(3, ChatRules { messages_per_minute_max: 1, ..open() }).await;
+    let room = world.group(1, &[2]).await;
+    for _ in 0..3 {
+        let refused = world.ask(room, 2, RoomRequest::Ban(UserId(1))).await;
+        assert!(matches!(refused, Err(ChatError::Denied(_))), "{refused:?}");
+    }
+    world.post(room, 2, "x", None).await.unwrap();
+    assert!(matches!(world.post(room, 2, "y", None).await, Err(ChatError::Exhausted(_))));
+    world.ask(room, 2, RoomRequest::Remove(UserId(2))).await.unwrap();
+    // A block is one whatever its user has sent.
+    let pair = world.chat.pair_open(UserId(2), UserId(3), RoomEdit::default()).await.unwrap().0.id;
+    world.chat.block(UserId(2), UserId(3)).await.unwrap();
+    assert!(matches!(world.post(pair, 3, "z", None).await, Err(ChatError::Denied(Denied::Banned))));
+    world.chat.unblock(UserId(2), UserId(3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_texts_of_an_edit_count_with_their_bytes() {
+    let world = World::with(1, ChatRules { bytes_per_minute_max: 20, ..open() }).await;
+    let room = world.group(1, &[]).await;
+    world.ask(room, 1, named("twelve bytes")).await.unwrap();
+    let refused = world.ask(room, 1, named("nine more")).await;
+    assert!(matches!(refused, Err(ChatError::Exhausted(_))), "{refused:?}");
+    world.ask(room, 1, named("the rest")).await.unwrap();
 }
 
 #[tokio::test]
