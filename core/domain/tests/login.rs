@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use chelseru_domain::clock::{Clock, ManualClock, SystemClock};
 use chelseru_domain::login::group::{Group, GroupPolicy};
 use chelseru_domain::login::identity::{
-    AuthenticateError, Caller, ClientInfo, Identity, IdentityRules, LoggedIn,
+    AuthenticateError, Caller, ClientInfo, Identity, IdentityRules, LoggedIn, PasswordError,
 };
-use chelseru_domain::login::method::{ByCode, LoginMethods};
+use chelseru_domain::login::method::{ByCode, ByPassword, LoginMethods};
 use chelseru_domain::login::otp::{OtpRules, OtpService, SendError, Sent};
+use chelseru_domain::login::password::Password;
 use chelseru_domain::login::token::{TokenError, TokenRules, Tokens};
 use chelseru_domain::login::user_agent::{Agent, UserAgentParser};
+use chelseru_domain::operator::role::{Operator, Reason};
 use chelseru_domain::secret::{KeyUse, MasterKey};
 use chelseru_domain::sms::{Rejection, SmsBody, SmsClass, SmsError, SmsMessage, SmsPort, SmsReceipt};
 use chelseru_domain::{PhoneNumber, Timestamp};
@@ -24,6 +26,11 @@ use chelseru_store::{Store, StoreOptions};
 use place::Place;
 
 const BY_CODE: ByCode = match LoginMethods::Both.by_code() {
+    Ok(by) => by,
+    Err(_) => panic!("both"),
+};
+
+const BY_PASSWORD: ByPassword = match LoginMethods::Both.by_password() {
     Ok(by) => by,
     Err(_) => panic!("both"),
 };
@@ -656,4 +663,38 @@ async fn others_have_twenty_guesses_at_a_code_of_six_digits_and_five_at_one_of_f
         }
         assert_wrong_code(world.authenticate_from([203, 0, 200, 1].into(), &code).await);
     }
+}
+
+#[tokio::test]
+async fn wrong_tokens_of_an_address_hold_up_no_right_one() {
+    let world = World::new();
+    let hour = Duration::from_secs(60 * 60);
+    let mut tokens = Vec::new();
+    for name in ["alice", "bob"] {
+        let (password, reason) = (Password::new("kavir darya 7"), Reason::of_command());
+        let user = world.identity.register(BY_PASSWORD, name, &password, "", None).await.unwrap();
+        let permit = Operator::of_this_machine().permit().unwrap();
+        let made = world.identity.reset_token_make(&permit, user.id, 24 * hour, &reason);
+        tokens.push(made.await.expect("made").token);
+    }
+    let reset = async |token: &str| {
+        let new = Password::new("another horse");
+        world.identity.password_reset_by_token(BY_PASSWORD, token, &new, Some(HERE)).await
+    };
+    let unknown = tokens[0].replacen('1', "999", 1);
+    let wrong = format!("{}x", tokens[0]);
+    for number in 0..20 {
+        // Of an account that has a token, of one that does not exist, and of no form at all.
+        let token = [&*wrong, &*unknown, "x"][number % 3];
+        assert!(matches!(reset(token).await, Err(PasswordError::Wrong)), "{number}");
+    }
+    reset(&tokens[0]).await.expect("a right one");
+    for token in [&*wrong, &*unknown, "x", &*tokens[0]] {
+        assert!(
+            matches!(reset(token).await, Err(PasswordError::Waiting { retry_after }) if retry_after <= hour)
+        );
+    }
+    reset(&tokens[1]).await.expect("a right one, past the bound");
+    world.clock.advance(hour);
+    assert!(matches!(reset(&wrong).await, Err(PasswordError::Wrong)), "counted anew");
 }

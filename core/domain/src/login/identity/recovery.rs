@@ -1,7 +1,8 @@
 //! Ways back into an account without a phone number: an operator's token, and a number that its user adds.
 //!
 //! A token sets the password once within its lifetime, at most [`RESET_TOKEN_HOURS`]. It has 130 random bits, so it
-//! cannot be guessed; wrong ones are limited per address only to keep them cheap. The store has its keyed MAC. A user
+//! cannot be guessed; wrong ones are limited per address only to keep them cheap. A right one is never held up by wrong
+//! ones: behind a provider's translation of addresses thousands share one. The store has its keyed MAC. A user
 //! has at most one; a newer token and any new password replace it.
 //!
 //! A number is added by its code and the account's password, because a number opens the account by code, and a stolen
@@ -109,7 +110,8 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// See [`PasswordError`]. A refused password does not use the token up.
+    /// See [`PasswordError`]. [`PasswordError::Waiting`] is a wrong token, past the bound on those. A refused password
+    /// does not use the token up.
     pub async fn password_reset_by_token(
         &self,
         _by: ByPassword,
@@ -117,24 +119,17 @@ impl Identity {
         new: &Password,
         ip: Option<IpAddr>,
     ) -> Result<UserId, PasswordError> {
-        let subject = self.registrant(ip);
-        if let Some(subject) = &subject {
-            let taken = self.wrong_tokens.take(subject, 1, WRONG_TOKENS, self.clock.now());
+        let set = self.reset_by_token(token, new, ip).await;
+        if !matches!(set, Err(PasswordError::Wrong)) {
+            return set;
+        }
+        // Counted after the token was looked at, which costs one read, because nobody guesses 130 bits meanwhile.
+        if let Some(subject) = self.registrant(ip) {
+            let taken = self.wrong_tokens.take(&subject, 1, WRONG_TOKENS, self.clock.now());
             taken.map_err(|Exhausted { retry_after, .. }| PasswordError::Waiting { retry_after })?;
         }
-        let set = self.reset_by_token(token, new, ip).await;
-        match &set {
-            Err(PasswordError::Wrong) => {
-                let event = AuditEvent::new(AuditKind::PasswordResetFailed).ip(ip);
-                self.audit.record(event.detail("a wrong token of an operator"));
-            }
-            // Nobody guessed.
-            _ => {
-                if let Some(subject) = &subject {
-                    self.wrong_tokens.give_back(subject, 1);
-                }
-            }
-        }
+        let event = AuditEvent::new(AuditKind::PasswordResetFailed).ip(ip);
+        self.audit.record(event.detail("a wrong token of an operator"));
         set
     }
 
