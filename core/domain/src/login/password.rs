@@ -9,7 +9,8 @@
 //! same account. A text that is not in this form is compared as typed too, for hashes from before this rule.
 //!
 //! One hash takes tens of milliseconds and 19 MiB. Hashing runs on the blocking pool with a limit on concurrent hashes
-//! and a bounded queue; when the queue is full the result is [`HashError::Busy`], at once. Invariants: no `Debug` text
+//! and a bounded queue; when the queue is full the result is [`HashError::Busy`], at once. Operators have places of
+//! their own in the queue ([`OPERATOR_PLACES`]), so clients cannot fill it against them. Invariants: no `Debug` text
 //! contains a password; a check against an unknown account costs as much as one against a known account.
 
 use std::borrow::Cow;
@@ -43,6 +44,10 @@ pub const HASHES_WAITING: Range<usize> = Range::new(0, 4096, 64);
 /// Percent of the running and waiting hashes that one network may cause, and one address.
 const NETWORK_PERCENT: u64 = 50;
 const ADDRESS_PERCENT: u64 = 25;
+
+/// Places of operators, beside those of clients. They wait for their turn behind the hashes that came before, and hold
+/// no memory meanwhile.
+const OPERATOR_PLACES: ShareLimits = ShareLimits { total: 8, network: 8, address: 4 };
 
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -151,6 +156,8 @@ pub struct PasswordHashes {
     turns: Arc<Semaphore>,
     /// Running and waiting, of which one address has a share.
     places: Arc<Shares>,
+    /// The same of operators.
+    operator_places: Arc<Shares>,
     done: Arc<AtomicU64>,
     limits: HashLimits,
 }
@@ -161,7 +168,8 @@ impl PasswordHashes {
         let turns = Arc::new(Semaphore::new(limits.running_max.max(1)));
         let total = (limits.running_max + limits.waiting_max) as u64;
         let places = Shares::new(ShareLimits::percent(total, NETWORK_PERCENT, ADDRESS_PERCENT));
-        PasswordHashes { turns, places, done: Arc::default(), limits }
+        let operator_places = Shares::new(OPERATOR_PLACES);
+        PasswordHashes { turns, places, operator_places, done: Arc::default(), limits }
     }
 
     #[must_use]
@@ -181,7 +189,20 @@ impl PasswordHashes {
     ///
     /// See [`HashError`].
     pub async fn hash(&self, password: &Password, from: Option<IpAddr>) -> Result<String, HashError> {
-        let (place, password) = (self.enter(from)?, password.clone());
+        self.hash_at(self.enter(from)?, password).await
+    }
+
+    /// [`PasswordHashes::hash`] for an operator on the gateway's machine.
+    ///
+    /// # Errors
+    ///
+    /// See [`HashError`].
+    pub async fn hash_as_operator(&self, password: &Password) -> Result<String, HashError> {
+        self.hash_at(self.enter_as_operator(None)?, password).await
+    }
+
+    async fn hash_at(&self, place: HashPlace, password: &Password) -> Result<String, HashError> {
+        let password = password.clone();
         self.run(place, move || hash_now(&password)).await
     }
 
@@ -192,8 +213,16 @@ impl PasswordHashes {
     ///
     /// [`HashError::Busy`]: the queue, or the share of the address, is full.
     pub fn enter(&self, from: Option<IpAddr>) -> Result<HashPlace, HashError> {
-        let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        self.places.take(from, 1).map(HashPlace).map_err(|_| HashError::Busy)
+        place(&self.places, from)
+    }
+
+    /// [`PasswordHashes::enter`] for an operator, or a visitor of the operators' listener.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::Busy`]: the operators' places, or those of the address, are taken.
+    pub fn enter_as_operator(&self, from: Option<IpAddr>) -> Result<HashPlace, HashError> {
+        place(&self.operator_places, from)
     }
 
     /// Whether a password matches its stored text. Without a text (unknown account, or no password) the result is
@@ -263,6 +292,11 @@ impl fmt::Debug for PasswordHashes {
 
 /// A place of one running or waiting hash.
 pub struct HashPlace(#[expect(dead_code, reason = "it is held")] Share);
+
+fn place(places: &Arc<Shares>, from: Option<IpAddr>) -> Result<HashPlace, HashError> {
+    let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    places.take(from, 1).map(HashPlace).map_err(|_| HashError::Busy)
+}
 
 /// The hash that passwords of unknown accounts are compared with. It matches no password and costs the same. It is a
 /// constant because the first comparison would take twice as long if it had to be computed.
@@ -407,5 +441,26 @@ mod tests {
         assert_eq!((results.len(), busy), (4, 1), "{results:?}");
         assert!(hashes.hash(&password, None).await.is_ok(), "its turn is given back");
         assert_eq!(hashes.places.total(), 0);
+    }
+
+    #[tokio::test]
+    async fn clients_cannot_take_the_places_of_operators() {
+        let hashes = PasswordHashes::new(HashLimits { running_max: 1, waiting_max: 2 });
+        let clients: Vec<HashPlace> = (0..3).map(|_| hashes.enter(None).unwrap()).collect();
+        assert!(matches!(hashes.enter(None), Err(HashError::Busy)));
+        let kept = hashes.hash_as_operator(&Password::new("right horse")).await.unwrap();
+        let place = hashes.enter_as_operator(None).unwrap();
+        assert!(hashes.verify(place, &Password::new("right horse"), Some(kept)).await.unwrap());
+        // They are bounded, too, for all and for one address.
+        let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let enter = |from: IpAddr| hashes.enter_as_operator(Some(from));
+        let mut operators: Vec<HashPlace> = (0..4).map(|_| enter(one).unwrap()).collect();
+        assert!(matches!(enter(one), Err(HashError::Busy)));
+        operators.extend((0..4).map(|_| enter(other).unwrap()));
+        assert!(matches!(hashes.enter_as_operator(None), Err(HashError::Busy)));
+        drop(clients);
+        assert!(hashes.enter(None).is_ok(), "operators take none of the clients'");
+        drop(operators);
+        assert_eq!((hashes.places.total(), hashes.operator_places.total()), (0, 0));
     }
 }

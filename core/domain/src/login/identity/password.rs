@@ -3,7 +3,9 @@
 //! Guesses are counted per name and address, so a stranger's guesses make the stranger wait and nobody else. A slow
 //! total per name bounds all addresses together: after [`PasswordRules::total_max`] guesses, one every
 //! `lockout_first`. With the defaults that is 100 and then 2,880 a day, against passwords that are none of the most
-//! used. The total does not hold up an address from whose network the account has a session, nor a login by code.
+//! used. The total does not hold up an address from whose network the account has a session, nor a login by code. The
+//! operators' console counts apart from the clients' routes ([`Door`]), and has places of its own among the hashes:
+//! whoever can only reach the public listener holds no operator up.
 //!
 //! Invariants: a guess is counted durably before the password is checked; an unknown name gets the reply of a wrong
 //! password, after the same work and the same writes; a new password ends the sessions of the old one. Registering has
@@ -65,6 +67,25 @@ pub enum PasswordError {
     Store(#[from] StoreError),
     #[error("no randomness from the operating system")]
     Randomness(#[source] std::io::Error),
+}
+
+/// Where a password is guessed at.
+#[derive(Clone, Copy)]
+enum Door {
+    /// The clients' routes.
+    Clients,
+    /// The operators' console.
+    Console,
+}
+
+impl Door {
+    /// What the guards of a name are labelled with: of an address, and in total.
+    fn labels(self) -> [&'static str; 2] {
+        match self {
+            Door::Clients => ["guard-from", "guard"],
+            Door::Console => ["guard-console-from", "guard-console"],
+        }
+    }
 }
 
 impl Identity {
@@ -133,7 +154,7 @@ impl Identity {
     ) -> Result<LoggedIn, PasswordError> {
         let ip = client.ip;
         let event = |kind| AuditEvent::new(kind).ip(ip).subject(mask_name(username));
-        let guards = self.guards(username, ip);
+        let guards = self.guards(Door::Clients, username, ip);
         // Before the guess is counted: a full queue is no wrong guess.
         let place = self.hashes.enter(ip)?;
         let user = self.user_named(username).await?;
@@ -181,8 +202,8 @@ impl Identity {
         }
     }
 
-    /// Verifies a name and its password for another login than [`Identity::login`], with the guesses counted as there.
-    /// The caller clears them with [`Identity::guesses_clear`] once its login succeeds.
+    /// Verifies a name and its password for the operators' console, with the guesses counted as at [`Identity::login`],
+    /// but apart from there. The caller clears them with [`Identity::guesses_clear`] once its login succeeds.
     ///
     /// # Errors
     ///
@@ -193,8 +214,8 @@ impl Identity {
         password: &Password,
         ip: Option<IpAddr>,
     ) -> Result<UserView, PasswordError> {
-        let guards = self.guards(username, ip);
-        let place = self.hashes.enter(ip)?;
+        let guards = self.guards(Door::Console, username, ip);
+        let place = self.hashes.enter_as_operator(ip)?;
         let user = self.user_named(username).await?;
         self.login_allowed(guards, user.as_ref(), ip).await?;
         let kept = match &user {
@@ -217,7 +238,7 @@ impl Identity {
         self.guess_allowed(vec![self.factor_guard(user)]).await
     }
 
-    /// Forgets the guesses of a login that succeeded.
+    /// Forgets the guesses of a console login that succeeded.
     ///
     /// # Errors
     ///
@@ -228,7 +249,7 @@ impl Identity {
         username: &str,
         ip: Option<IpAddr>,
     ) -> Result<(), StoreError> {
-        let [of_address, total] = self.guards(username, ip);
+        let [of_address, total] = self.guards(Door::Console, username, ip);
         let keys = vec![of_address.key, total.key, self.factor_guard(user).key];
         self.store.guards_clear(keys).await
     }
@@ -349,8 +370,7 @@ impl Identity {
                 let event = AuditEvent::new(AuditKind::PasswordReset).user(user.id).ip(ip);
                 self.audit.record(event.subject(number));
                 let _ = self.ended.send(SessionsEnded::All(user.id));
-                let guards = self.guards(&user.username, ip);
-                self.store.guards_clear(guards.map(|guard| guard.key).into()).await?;
+                self.store.guards_clear(self.guard_keys(&user.username, ip)).await?;
                 Ok(user.id)
             }
         }
@@ -372,15 +392,18 @@ impl Identity {
         if !faults.is_empty() {
             return Err(PasswordError::Faults(faults));
         }
-        let hash = self.hashes.hash(new, None).await?;
+        let hash = self.hashes.hash_as_operator(new).await?;
         match self.store.password_set(user, None, hash, None, self.clock.now()).await? {
             PasswordSet::Refused => Err(PasswordError::Wrong),
             PasswordSet::Set(_) => {
                 let event = AuditEvent::by(permit.operator(), AuditKind::PasswordOverridden);
                 self.audit.record(event.user(user));
                 let _ = self.ended.send(SessionsEnded::All(user));
-                let [_, total] = self.guards(&found.username, None);
-                self.store.guards_clear(vec![total.key]).await?;
+                let totals = [Door::Clients, Door::Console].map(|door| {
+                    let [_, total] = self.guards(door, &found.username, None);
+                    total.key
+                });
+                self.store.guards_clear(totals.into()).await?;
                 Ok(())
             }
         }
@@ -398,11 +421,15 @@ impl Identity {
         if !faults.is_empty() {
             return Err(RegisterError::Password(faults));
         }
+        let password_hash = match all_rights {
+            true => self.hashes.hash_as_operator(password).await?,
+            false => self.hashes.hash(password, ip).await?,
+        };
         let draft = UserDraft {
             username: username.to_owned(),
             look: key_by_look(username),
             email: email.to_owned(),
-            password_hash: self.hashes.hash(password, ip).await?,
+            password_hash,
             staff: all_rights,
             superuser: all_rights,
             now: self.clock.now(),
@@ -443,16 +470,23 @@ impl Identity {
         allowed(self.store.password_guard(guards, now).await?, now)
     }
 
-    /// The guards of a name: its guesses from an address (of IPv6: from a network), and all. Under the name's look,
-    /// because one account answers to all names that look alike.
-    pub(super) fn guards(&self, username: &str, ip: Option<IpAddr>) -> [Guard; 2] {
+    /// The guards of a name at a door: its guesses from an address (of IPv6: from a network), and all. Under the name's
+    /// look, because one account answers to all names that look alike.
+    fn guards(&self, door: Door, username: &str, ip: Option<IpAddr>) -> [Guard; 2] {
+        let [from_label, total_label] = door.labels();
         let (look, rules) = (look_alike(username), &self.rules.passwords);
         let from = ip.map_or(0, |ip| self.otp.guesser(ip));
-        let of_address = self.otp.labelled_mac("guard-from", &format!("{from:016x} {look}"));
+        let of_address = self.otp.labelled_mac(from_label, &format!("{from:016x} {look}"));
         [
             Guard { key: of_address, rules: rules.guard() },
-            Guard { key: self.otp.labelled_mac("guard", &look), rules: rules.total_guard() },
+            Guard { key: self.otp.labelled_mac(total_label, &look), rules: rules.total_guard() },
         ]
+    }
+
+    /// The keys of all guards of a name, which a new password ends.
+    pub(super) fn guard_keys(&self, username: &str, ip: Option<IpAddr>) -> Vec<[u8; 32]> {
+        let doors = [Door::Clients, Door::Console];
+        doors.into_iter().flat_map(|door| self.guards(door, username, ip)).map(|guard| guard.key).collect()
     }
 }
 

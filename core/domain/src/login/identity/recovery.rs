@@ -158,8 +158,7 @@ impl Identity {
                 let event = AuditEvent::new(AuditKind::PasswordReset).user(user).ip(ip);
                 self.audit.record(event.detail("by a token of an operator"));
                 let _ = self.ended.send(SessionsEnded::All(user));
-                let guards = self.guards(&found.username, ip);
-                self.store.guards_clear(guards.map(|guard| guard.key).into()).await?;
+                self.store.guards_clear(self.guard_keys(&found.username, ip)).await?;
                 Ok(user)
             }
         }

@@ -7,6 +7,7 @@ use chelseru_store::StoreOptions;
 use super::factor::code_at;
 use super::*;
 use crate::clock::ManualClock;
+use crate::login::identity::ClientInfo;
 use crate::login::method::LoginMethods;
 use crate::login::otp::{OtpRules, OtpService};
 use crate::login::token::{TokenRules, Tokens};
@@ -155,6 +156,54 @@ async fn guesses_at_the_second_factor_have_to_wait() {
     assert!(texts.contains(&"too many guesses".to_owned()), "{texts:?}");
     assert!(desk.login(PASSWORD, &desk.code(&secret)).await.is_err(), "not even the right one");
     desk.clock.advance(Duration::from_secs(3600));
+    assert!(desk.login(PASSWORD, &desk.code(&secret)).await.is_ok());
+}
+
+#[tokio::test]
+async fn guesses_at_the_clients_login_hold_no_operator_up() {
+    let desk = Desk::new().await;
+    let (secret, _) = desk.enrol().await;
+    desk.clock.advance(Duration::from_secs(60));
+    let by = LoginMethods::Both.by_password().unwrap();
+    // From 21 addresses, and from none, as the operator here.
+    let addresses = (0..21u8).map(|last| Some([198, 51, 100, last].into())).chain([None]);
+    let mut waiting = 0;
+    for ip in addresses {
+        for _ in 0..6 {
+            let (wrong, client) = (Password::new("not it at all"), ClientInfo { ip, ..Default::default() });
+            match desk.console.identity.login(by, "root", &wrong, client).await {
+                Err(PasswordError::Waiting { .. }) => waiting += 1,
+                refused => assert!(matches!(refused, Err(PasswordError::Wrong))),
+            }
+        }
+    }
+    assert_eq!(waiting, 20 + 6 + 6, "after five of each address, and a hundred of all");
+    assert!(desk.login(PASSWORD, &desk.code(&secret)).await.is_ok());
+}
+
+#[tokio::test]
+async fn guesses_at_the_console_have_to_wait() {
+    let desk = Desk::new().await;
+    let (secret, _) = desk.enrol().await;
+    desk.clock.advance(Duration::from_secs(60));
+    let mut texts = Vec::new();
+    for _ in 0..6 {
+        texts.push(desk.login("not it at all", "000000").await.err().unwrap());
+    }
+    assert_eq!(texts, [[WRONG; 5].as_slice(), &["too many guesses"]].concat());
+    assert!(desk.login(PASSWORD, &desk.code(&secret)).await.is_err(), "not even the right one");
+    desk.clock.advance(Duration::from_secs(30));
+    assert!(desk.login(PASSWORD, &desk.code(&secret)).await.is_ok());
+}
+
+#[tokio::test]
+async fn clients_who_fill_the_queue_of_hashes_hold_no_operator_up() {
+    let desk = Desk::new().await;
+    let (secret, _) = desk.enrol().await;
+    desk.clock.advance(Duration::from_secs(30));
+    let hashes = desk.console.identity.hashes();
+    let places: Vec<_> = std::iter::from_fn(|| hashes.enter(None).ok()).collect();
+    assert!(!places.is_empty());
     assert!(desk.login(PASSWORD, &desk.code(&secret)).await.is_ok());
 }
 
