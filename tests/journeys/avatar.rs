@@ -1,5 +1,6 @@
 //! Pictures of accounts: shown wherever the name is, to whoever may see it, and gone with the account.
 
+use chelseru_domain::files::FILE_OVERHEAD_BYTES;
 use chelseru_tests::socket::Socket;
 use chelseru_tests::{Answer, TestGateway};
 use serde_json::{Value, json};
@@ -273,7 +274,7 @@ async fn a_replaced_picture_is_counted_until_it_is_collected() {
     assert_eq!(street.collected().await, 1);
     let store = street.gateway.app.store.clone();
     let bytes = store.chat_file_bytes(chelseru_domain::ids::UserId(1)).await.expect("read");
-    assert_eq!(bytes, png(20, 20).len() as u64);
+    assert_eq!(bytes, png(20, 20).len() as u64 + FILE_OVERHEAD_BYTES);
     // It belongs to no room, and stays although no message has it.
     street.pass(48 * 3600).await;
     assert_eq!((street.collected().await, street.look(2, &second).await), (1, 200));

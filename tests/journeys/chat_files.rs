@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 use crate::chat_uploads::base64_of;
 
-/// Limits small enough to reach.
+/// Limits small enough to reach. Each file counts 4096 bytes besides its own: 2,500 bytes in three files.
 pub(crate) const TIGHT: &str = "
 [server]
 body_read_timeout_seconds = 1
 [files]
 file_bytes_max = 1000
-user_bytes_max = 2500
+user_bytes_max = 14788
 uploads_per_user_max = 1
 resumable_per_user_max = 2
 ";
@@ -379,12 +379,15 @@ async fn sizes_and_quota_have_edges() {
         let answer = street.upload(1, "a.bin", &vec![7; size]).await;
         assert_eq!(answer.status, status, "{size}: {answer:?}");
     }
-    // 1,999 of 2,500 bytes are used, in two files.
+    // 1,999 of 2,500 bytes are used, in two of three files.
     assert_eq!(street.on_disk(), 2);
     let over = street.upload(1, "a.bin", &[7; 502]).await;
     assert_eq!((over.status, over.header("x-error-code")), (413, "quota_exceeded"), "{over:?}");
     assert_eq!(street.upload(1, "a.bin", &[7; 501]).await.status, 201);
     assert_eq!(street.upload(1, "a.bin", &[7; 1]).await.header("x-error-code"), "quota_exceeded");
+    assert_eq!(street.on_disk(), 3);
+    // Nor does an empty one, or a text, come for nothing.
+    assert_eq!(street.begin(1, 0).await.header("x-error-code"), "quota_exceeded");
     assert_eq!(street.on_disk(), 3);
     // Another user has a separate quota.
     assert_eq!(street.upload(2, "a.bin", &[7; 1000]).await.status, 201);
@@ -399,7 +402,7 @@ async fn sizes_and_quota_have_edges() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_files_together_have_a_bound() {
-    let config = TIGHT.replace("user_bytes_max", "total_bytes_max = 3000\nuser_bytes_max");
+    let config = TIGHT.replace("user_bytes_max", "total_bytes_max = 19384\nuser_bytes_max");
     let mut street = Street::open(&config).await;
     let full = |answer: Answer| {
         assert_eq!((answer.status, answer.header("x-error-code")), (507, "files_full"), "{answer:?}");
@@ -412,7 +415,7 @@ async fn all_files_together_have_a_bound() {
     full(street.begin(2, 502).await);
     assert_eq!(street.begin(2, 501).await.status, 201);
     let metrics = street.gateway.get("/metrics/", None).await.text;
-    assert!(metrics.contains("chelseru_files_bytes 1999"), "{metrics}");
+    assert!(metrics.contains("chelseru_files_bytes 10191"), "{metrics}");
 
     // An unsent file is removed after a day, which frees space.
     street.pass(24 * 3600 + 1).await;
@@ -422,6 +425,45 @@ async fn all_files_together_have_a_bound() {
         assert_eq!(street.upload(user, "a.bin", &vec![7; size]).await.status, 201);
     }
     full(street.upload(1, "a.bin", &[7; 1]).await);
+    full(street.begin(1, 0).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_text_of_a_file_counts_as_a_message() {
+    let street = Street::open("[chat]\nmessages_per_minute_max = 2\n").await;
+    let upload = async |content: &str| {
+        let room = street.room;
+        let body = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"chatroom\"\r\n\r\n{room}\r\n--x\r\n\
+             Content-Disposition: form-data; name=\"text\"\r\n\r\nread this\r\n--x\r\n\
+             Content-Disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\n\r\n{content}\r\n--x--\r\n"
+        );
+        let request = street.request(1, "POST", "/message/file/upload/");
+        Answer::of(request.header("content-type", "multipart/form-data; boundary=x").body(body)).await
+    };
+    let begin = async || {
+        let (text, room) = (base64_of("read this"), base64_of(&street.room.to_string()));
+        let metadata = format!("chatroom {room},text {text}");
+        let headers = [("upload-length", "4"), ("upload-metadata", &*metadata)];
+        street.tus(1, "POST", "/message/file/tus/", &headers, b"").await
+    };
+    // What is refused costs nothing.
+    for _ in 0..3 {
+        assert_eq!(upload("").await.status, 400);
+    }
+    assert_eq!(upload("bytes").await.status, 201);
+    assert_eq!(begin().await.status, 201);
+    let on_disk = street.on_disk();
+    for refused in [upload("bytes").await, begin().await] {
+        assert_eq!((refused.status, refused.header("x-error-code")), (429, "allowance_used"), "{refused:?}");
+        assert!(!refused.header("retry-after").is_empty(), "{refused:?}");
+    }
+    assert_eq!(street.on_disk(), on_disk, "nothing is left of them");
+    assert_eq!(street.upload(1, "a.bin", b"bytes").await.status, 201, "without a text");
+    assert_eq!(
+        street.ask(2, "POST", "/chat/messages/", json!({"chat_room": street.room, "text": "x"})).await.status,
+        201
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

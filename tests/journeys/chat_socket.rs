@@ -106,8 +106,8 @@ impl Chat {
             bytes: 3,
             text: None,
             picture: None,
-            quota_bytes: 1000,
-            total_bytes: 1000,
+            quota_bytes: 1 << 20,
+            total_bytes: 1 << 20,
             now: self.gateway.app.clock.now(),
         };
         self.gateway.app.chat.file_keep(draft).await.expect("stored").kept().expect("kept").id.0

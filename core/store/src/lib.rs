@@ -136,6 +136,7 @@ impl Store {
         let mut sled = Sled { committer, tree, purge, agents, unbound_up_to, _lock: lock };
         sled.format_check(path, MIGRATIONS)?;
         sled.indexes_build()?;
+        sled.files_recount()?;
         sled.note_unbound()?;
         Ok(Store { engine: Arc::new(Engine::Sled(sled)) })
     }

@@ -2,8 +2,8 @@
 //!
 //! Without it an account with 20 sockets stores tens of megabytes a second and fills the disk. Messages, edits and
 //! signals count alike, and so does what a room refuses afterwards. A change of a room or of its members counts as a
-//! message, because every watcher is sent a frame of it. Such changes, rooms, requests to strangers and looked up numbers
-//! count only when they come about. The counts are in memory ([`crate::rate`]).
+//! message, because every watcher is sent a frame of it. Such changes, rooms, requests to strangers and looked up
+//! numbers count only when they come about. The counts are in memory ([`crate::rate`]).
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ impl ChatService {
     }
 
     /// [`ChatService::charge`] for something that may not come about: dropping the result gives it back.
-    pub(super) fn charge_for(&self, user: UserId, bytes: usize) -> Result<Charged, ChatError> {
+    pub(crate) fn charge_for(&self, user: UserId, bytes: usize) -> Result<Charged, ChatError> {
         self.charge(user, bytes)?;
         Ok(Charged { allowance: Arc::clone(&self.allowance), user, bytes: Some(bytes) })
     }
@@ -84,7 +84,8 @@ impl Allowance {
 }
 
 /// Something that counts as a message of its user, unless it is dropped before it came about.
-pub(super) struct Charged {
+#[must_use = "it is given back when it is dropped"]
+pub struct Charged {
     allowance: Arc<Allowance>,
     user: UserId,
     /// `None` when it came about.
@@ -93,7 +94,7 @@ pub(super) struct Charged {
 
 impl Charged {
     /// Keeps it counted.
-    pub(super) fn came_about(mut self) {
+    pub fn came_about(mut self) {
         self.bytes = None;
     }
 }

@@ -43,6 +43,7 @@ pub use chelseru_store::chat::{
     RoomMade, RoomStatus, RoomSummary, SEQ_MAX, StoredFile, Thumbnail,
 };
 
+pub use allowance::Charged;
 pub use away::{ABSENT_MAX, Absence, NEWS, Notice, news, news_kind};
 pub use change::{RoomEdit, RoomRequest};
 pub use directory::{CONTACTS_MAX, Finder, LOOKUP_MAX};

@@ -8,18 +8,19 @@
 
 pub mod place;
 
+pub use chelseru_store::chat::{FILE_OVERHEAD_BYTES, held_bytes};
 use chelseru_store::chat::{FileDraft, FileId, FileKept, StoredFile};
 use chelseru_store::{DiskRoom, StoreError};
 
 use crate::Range;
-use crate::chat::{Action, ChatError, ChatService};
+use crate::chat::{Action, Charged, ChatError, ChatService};
 use crate::ids::UserId;
 
 /// Bytes of one file.
 pub const FILE_BYTES: Range<u64> = Range::new(1, 1 << 32, 20 * 1024 * 1024);
-/// Bytes of all files of one user.
+/// What all files of one user hold ([`held_bytes`]).
 pub const USER_BYTES: Range<u64> = Range::new(1, 1 << 40, 1024 * 1024 * 1024);
-/// Bytes of all files.
+/// What all files hold.
 pub const TOTAL_BYTES: Range<u64> = Range::new(1, 1 << 50, 50 * 1024 * 1024 * 1024);
 /// Bytes of the picture of an account. A larger one than the upper limit would get no thumbnail.
 pub const AVATAR_BYTES: Range<u64> = Range::new(1, 32 * 1024 * 1024, 5 * 1024 * 1024);
@@ -43,6 +44,21 @@ pub const ORPHAN_HOURS: Range<u64> = Range::new(1, 720, 24);
 pub const LINK_SECS: Range<u64> = Range::new(1, 86_400, 300);
 
 impl ChatService {
+    /// Counts the text of a file that is uploaded as a message of its uploader; a file without one counts against the
+    /// quota only. Given back when the result is dropped before the file is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError::Exhausted`].
+    pub fn charge_file_text(
+        &self,
+        uploader: UserId,
+        text: Option<&str>,
+    ) -> Result<Option<Charged>, ChatError> {
+        let text = text.filter(|text| !text.is_empty());
+        text.map(|text| self.charge_for(uploader, text.len())).transpose()
+    }
+
     /// Records an uploaded file, unless a limit is reached; the uploader of a room's file was checked with
     /// [`Action::Post`]. A file without a room replaces the picture of its uploader's account.
     ///
@@ -154,7 +170,7 @@ impl ChatService {
         self.store.chat_file_doom(id).await
     }
 
-    /// Bytes of all files that a user uploaded.
+    /// What all files that a user uploaded hold.
     ///
     /// # Errors
     ///
@@ -163,7 +179,7 @@ impl ChatService {
         Ok(self.store.chat_file_bytes(user).await?)
     }
 
-    /// Bytes of all files.
+    /// What all files hold.
     ///
     /// # Errors
     ///

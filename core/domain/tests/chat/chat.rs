@@ -312,6 +312,26 @@ async fn the_texts_of_an_edit_count_with_their_bytes() {
 }
 
 #[tokio::test]
+async fn the_text_of_a_file_counts_as_a_message_once_it_is_there() {
+    let world =
+        World::with(1, ChatRules { messages_per_minute_max: 2, bytes_per_minute_max: 10, ..open() }).await;
+    let charge = |text| world.chat.charge_file_text(UserId(1), text);
+    for text in [None, Some("")] {
+        assert!(charge(text).unwrap().is_none(), "nothing to count");
+    }
+    // An upload that was refused, so often.
+    for _ in 0..5 {
+        drop(charge(Some("10 bytes..")).unwrap().expect("counted"));
+    }
+    charge(Some("8 bytes.")).unwrap().expect("counted").came_about();
+    assert!(matches!(charge(Some("3 b")), Err(ChatError::Exhausted(_))), "its bytes");
+    charge(Some("2b")).unwrap().expect("counted").came_about();
+    assert!(matches!(charge(Some("x")), Err(ChatError::Exhausted(_))));
+    let room = world.group(1, &[]).await;
+    assert!(matches!(world.post(room, 1, "x", None).await, Err(ChatError::Exhausted(_))));
+}
+
+#[tokio::test]
 async fn bounds_stop_members_bans_rooms_and_organizations() {
     let rules = ChatRules {
         members_max: 2,

@@ -60,8 +60,8 @@ async fn keep(world: &World, room: RoomId, name: &str) -> StoredFile {
         bytes: 10,
         text: None,
         picture: None,
-        quota_bytes: 1000,
-        total_bytes: 1000,
+        quota_bytes: 10_000,
+        total_bytes: 10_000,
         now: START,
     };
     match world.chat.file_keep(draft).await.unwrap() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::drain::Incoming;
 use chelseru_domain::chat::{Action, ChatError, Denied, RoomId};
+use chelseru_domain::files::held_bytes;
 use chelseru_domain::ids::UserId;
 use chelseru_domain::login::identity::Caller;
 use http::{StatusCode, header};
@@ -94,7 +95,9 @@ pub(crate) async fn multipart(
         return Err(refuse(FileError::TooLarge(bytes_max)));
     }
     let slot = files.store.slot(user, limits).map_err(refuse)?;
-    files.store.check_quota(user, 1, 1, limits).await.map_err(refuse)?;
+    // The smallest file that is accepted.
+    let least = held_bytes(1, None, None);
+    files.store.check_quota(user, least, least, limits).await.map_err(refuse)?;
     receive(files, context, user, bytes_max, (&content_type, &slot, body)).await
 }
 
@@ -125,8 +128,16 @@ async fn upload(files: Arc<Files>, request: Request<Caller, Incoming>) -> Answer
         _ => multipart(&files, &context, user, files.limits.file_bytes_max, body).await?,
     };
     let (incoming, words) = checked(&files, &context, user, form).await?;
+    let charged = files.chat.charge_file_text(user, words.text.as_deref());
+    let charged = charged.map_err(|error| chat_failure(&context, error))?;
     let (room, keeper) = (words.room, files.clone());
-    let keeping = async move { keeper.store.keep(incoming, words, &keeper.limits).await };
+    let keeping = async move {
+        let kept = keeper.store.keep(incoming, words, &keeper.limits).await?;
+        if let Some(charged) = charged {
+            charged.came_about();
+        }
+        Ok::<_, FileError>(kept)
+    };
     let kept = files.detached.spawn(keeping).await.map_err(|_| Failure::internal())?;
     let kept = kept.map_err(|error| upload_failure(&context, error, room))?;
     Ok(Reply::json(StatusCode::CREATED, &file_json(&kept)))

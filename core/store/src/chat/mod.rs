@@ -29,7 +29,9 @@ use crate::engine::{Engine, boxed, on_engine};
 use crate::{Store, StoreError, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
-pub use crate::files::{FileDraft, FileKept, Picture, StoredFile, Thumbnail};
+pub use crate::files::{
+    FILE_OVERHEAD_BYTES, FileDraft, FileKept, Picture, StoredFile, Thumbnail, held_bytes,
+};
 pub use crate::types::{FileId, OrganizationId, RoomId};
 pub use import::{ImportedFile, ImportedIds, ImportedMessage, ImportedRoom};
 pub use message::{

@@ -1,9 +1,9 @@
 //! The records of uploaded files. The gateway stores the bytes in a folder.
 //!
 //! A file belongs to its uploader, and to a room or, as the picture of an account, to nobody else. At most one message
-//! has it. Invariants: the bytes of a user's files, and of all files, are counted in the same change, thumbnails
-//! included, and never exceed their limits; no message can take a file that is about to be removed; a file without a
-//! room is the picture of its uploader's account, or about to be removed.
+//! has it. Invariants: what a user's files hold ([`held_bytes`]), and what all files hold, is counted in the same
+//! change and never exceeds its limit; no message can take a file that is about to be removed; a file without a room is
+//! the picture of its uploader's account, or about to be removed.
 
 pub(crate) mod moving;
 pub(crate) mod postgres;
@@ -33,12 +33,16 @@ pub struct Thumbnail {
     pub height: u32,
 }
 
-impl Picture {
-    /// Bytes besides those of the picture itself.
-    #[must_use]
-    pub fn extra_bytes(picture: Option<Picture>) -> u64 {
-        picture.and_then(|picture| picture.thumbnail).map_or(0, |thumbnail| thumbnail.bytes)
-    }
+/// Bytes that each file counts besides its content, however small that is: its record with names and type, and its
+/// place on a disk. One block of a usual file system; the largest record without its text is below 2 KiB.
+pub const FILE_OVERHEAD_BYTES: u64 = 4096;
+
+/// What a file takes of its uploader's quota, and of the limit of all files.
+#[must_use]
+pub fn held_bytes(bytes: u64, picture: Option<Picture>, text: Option<&str>) -> u64 {
+    let thumbnail = picture.and_then(|picture| picture.thumbnail).map_or(0, |thumbnail| thumbnail.bytes);
+    let text = text.map_or(0, str::len) as u64;
+    bytes.saturating_add(thumbnail).saturating_add(text).saturating_add(FILE_OVERHEAD_BYTES)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +60,17 @@ pub struct FileDraft {
     pub bytes: u64,
     pub text: Option<String>,
     pub picture: Option<Picture>,
-    /// Limit of the bytes of the user's files, this one included.
+    /// Limit of what the user's files hold, this one included.
     pub quota_bytes: u64,
-    /// Limit of the bytes of all files, this one included.
+    /// Limit of what all files hold, this one included.
     pub total_bytes: u64,
     pub now: Timestamp,
+}
+
+impl FileDraft {
+    pub(crate) fn held(&self) -> u64 {
+        held_bytes(self.bytes, self.picture, self.text.as_deref())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +96,10 @@ pub struct StoredFile {
 }
 
 impl StoredFile {
+    pub(crate) fn held(&self) -> u64 {
+        held_bytes(self.bytes, self.picture, self.text.as_deref())
+    }
+
     /// The last part of its link.
     #[must_use]
     pub fn path(&self) -> String {
@@ -149,7 +163,7 @@ impl Store {
         on_engine!(self, read avatar_for(file, reader))
     }
 
-    /// Bytes of all files of a user.
+    /// What all files of a user hold, see [`held_bytes`].
     ///
     /// # Errors
     ///
@@ -159,7 +173,7 @@ impl Store {
         on_engine!(self, read chat_file_bytes(user))
     }
 
-    /// Bytes of all files.
+    /// What all files hold.
     ///
     /// # Errors
     ///

@@ -151,7 +151,7 @@ impl Postgres {
                     concat!("delete from stored_file where id = $1 and doomed returning ", columns!());
                 let Some(row) = sql.found(forget, &[&int(id.0)]).await? else { return Ok(false) };
                 let file = read(&row);
-                let held = int(held(file.bytes, file.picture));
+                let held = int(file.held());
                 let own = "update stored_file_quota set bytes = greatest(bytes - $2, 0) where uploader = $1";
                 sql.run(own, &[&int(file.uploader.0), &held]).await?;
                 sql.run("update stored_file_total set bytes = greatest(bytes - $1, 0)", &[&held]).await?;
@@ -170,7 +170,7 @@ async fn keep(sql: &Sql, draft: &FileDraft) -> Result<FileKept, StoreError> {
             owner => owner,
         },
     };
-    let held = held(draft.bytes, draft.picture);
+    let held = draft.held();
     if add(sql, draft.uploader, held).await? > draft.quota_bytes {
         take_back(sql, draft.uploader, held).await?;
         return Ok(FileKept::QuotaExceeded);
@@ -257,11 +257,6 @@ pub(crate) async fn put(sql: &Sql, file: &StoredFile) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Bytes that a file takes of its uploader's quota.
-fn held(bytes: u64, picture: Option<Picture>) -> u64 {
-    bytes.saturating_add(Picture::extra_bytes(picture))
-}
-
 pub(crate) fn read(row: &Row) -> StoredFile {
     let thumbnail = row.uint_opt("thumbnail_bytes").map(|bytes| Thumbnail {
         bytes,
@@ -346,7 +341,7 @@ pub(crate) async fn of_uploader(
 
 /// Stores the record of an imported file under its id, and counts its bytes.
 pub(crate) async fn put_imported(sql: &Sql, file: &StoredFile) -> Result<(), StoreError> {
-    let held = held(file.bytes, file.picture);
+    let held = file.held();
     add(sql, file.uploader, held).await?;
     add_to_all(sql, held).await?;
     put(sql, file).await

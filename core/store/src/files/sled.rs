@@ -1,5 +1,7 @@
 //! The operations of this folder, in sled statements.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{FileId, RoomId};
@@ -7,16 +9,47 @@ use crate::engine::sled::keys::chat as key;
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
-use crate::files::{FileDraft, FileKept, Picture, StoredFile};
+use crate::files::{FileDraft, FileKept, Picture, StoredFile, held_bytes};
 use crate::login::sled::user;
 use crate::login::user::Avatar;
 use crate::{StoreError, Timestamp, UserId};
 
 impl Sled {
+    /// Sums what files hold anew, if that is due. Before anything else changes the store.
+    pub(crate) fn files_recount(&self) -> Result<(), StoreError> {
+        if self.tree.get(key::FILES_UNCOUNTED).map_err(error::read)?.is_none() {
+            return Ok(());
+        }
+        let mut sums: BTreeMap<u64, u64> = BTreeMap::new();
+        for entry in self.tree.scan_prefix(key::FILE_BYTES) {
+            sums.insert(key::last(&entry.map_err(error::read)?.0), 0);
+        }
+        for entry in self.tree.scan_prefix(key::FILES) {
+            let record = decode::<FileRecord>(&entry.map_err(error::read)?.1)?;
+            let sum = sums.entry(record.uploader.0).or_default();
+            *sum = sum.saturating_add(record.held());
+        }
+        self.change_blocking(move |txn| {
+            txn.delete(key::FILES_UNCOUNTED.into());
+            let total = sums.values().fold(0, |total: u64, sum| total.saturating_add(*sum));
+            if !sums.is_empty() {
+                txn.put(key::FILE_TOTAL.into(), encode_u64(total));
+            }
+            for (uploader, sum) in sums {
+                txn.put(key::file_bytes(UserId(uploader)), encode_u64(sum));
+            }
+            Ok(())
+        })
+    }
+
     pub(crate) async fn chat_file_keep(&self, draft: FileDraft) -> Result<FileKept, StoreError> {
         self.change_with_room(move |txn| {
+            // Before a number is taken, as on the other engine.
+            if draft.room.is_none() && user::get(txn, draft.uploader)?.is_none() {
+                return Ok(FileKept::UploaderMissing);
+            }
             let used = bytes_of(txn, draft.uploader)?;
-            let held = draft.bytes.saturating_add(Picture::extra_bytes(draft.picture));
+            let held = draft.held();
             if used.saturating_add(held) > draft.quota_bytes {
                 return Ok(FileKept::QuotaExceeded);
             }
@@ -42,9 +75,7 @@ impl Sled {
             };
             if draft.room.is_none() {
                 let path = format!("{}{}", record.folder, record.name);
-                if !show(txn, record.uploader, Some(Avatar { file: id, path }))? {
-                    return Ok(FileKept::UploaderMissing);
-                }
+                show(txn, record.uploader, Some(Avatar { file: id, path }))?;
                 record.message = Some(0);
             }
             txn.put(key::file_bytes(record.uploader), encode_u64(used + held));
@@ -219,9 +250,8 @@ impl Record for FileRecord {
 }
 
 impl FileRecord {
-    /// Bytes that the file takes of its uploader's quota.
     fn held(&self) -> u64 {
-        self.bytes.saturating_add(Picture::extra_bytes(self.picture))
+        held_bytes(self.bytes, self.picture, self.text.as_deref())
     }
 
     pub(crate) fn of(file: StoredFile) -> FileRecord {
@@ -321,7 +351,7 @@ pub(crate) fn doom(txn: &mut Txn, id: FileId) -> Result<(), StoreError> {
 
 /// Stores the record of an imported file under its id, and counts its bytes.
 pub(crate) fn put_imported(txn: &mut Txn, file: StoredFile) -> Result<(), StoreError> {
-    let held = file.bytes.saturating_add(Picture::extra_bytes(file.picture));
+    let held = file.held();
     let used = bytes_of(txn, file.uploader)?;
     let total = total_of(txn)?;
     txn.put(key::file_bytes(file.uploader), encode_u64(used.saturating_add(held)));
@@ -352,7 +382,52 @@ fn bytes_of(txn: &Txn, user: UserId) -> Result<u64, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sled::keys;
     use crate::engine::sled::record::encode;
+    use crate::files::FILE_OVERHEAD_BYTES;
+    use crate::{Store, StoreOptions};
+
+    #[tokio::test]
+    async fn sums_of_older_formats_are_taken_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let file = |id: u64, uploader: u64, text: Option<&str>| StoredFile {
+            id: FileId(id),
+            room: Some(RoomId(1)),
+            uploader: UserId(uploader),
+            name: format!("{id}.png"),
+            folder: "/media/".into(),
+            title: String::new(),
+            content_type: "image/png".into(),
+            bytes: 10,
+            text: text.map(str::to_owned),
+            picture: None,
+            created_at: Timestamp::default(),
+            message: None,
+            shared: false,
+        };
+        // Of user 3 nothing is left.
+        let files = [file(1, 1, None), file(2, 2, Some("four")), file(1_000_007, 1, Some("eleven more"))];
+        let old = move |txn: &mut Txn| {
+            for file in files {
+                txn.put_record(key::file(file.id), &FileRecord::of(file));
+            }
+            for (user, bytes) in [(1, 20), (2, 10), (3, 7)] {
+                txn.put(key::file_bytes(UserId(user)), encode_u64(bytes));
+            }
+            txn.put(key::FILE_TOTAL.into(), encode_u64(37));
+            txn.put(key::FILE_SEQUENCE.into(), encode_u64(1_000_007));
+            txn.put(keys::FORMAT.into(), encode_u64(5));
+            Ok(())
+        };
+        store.sled().change_blocking(old).unwrap();
+        drop(store);
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let sum = async |user| store.chat_file_bytes(UserId(user)).await.unwrap();
+        let expected = [2 * FILE_OVERHEAD_BYTES + 31, FILE_OVERHEAD_BYTES + 14, 0];
+        assert_eq!([sum(1).await, sum(2).await, sum(3).await], expected);
+        assert_eq!(store.chat_file_total().await.unwrap(), expected.iter().sum::<u64>());
+    }
 
     #[test]
     fn files_of_older_versions_are_read() {

@@ -1,11 +1,12 @@
 //! Pictures of accounts: one for each, replaced and taken in one change, counted, and kept from users who are blocked.
 
-use chelseru_store::chat::{FileDraft, FileId, FileKept, StoredFile};
+use chelseru_store::chat::{FILE_OVERHEAD_BYTES, FileDraft, FileId, FileKept, StoredFile};
 use chelseru_store::{ErasureBegun, ErasureDraft, ErasureProof, UserId};
 
 use super::*;
 
-const QUOTA: u64 = 100;
+/// Two files with 100 bytes together.
+const QUOTA: u64 = 100 + 2 * FILE_OVERHEAD_BYTES;
 
 fn draft(uploader: UserId, name: &str, bytes: u64) -> FileDraft {
     FileDraft {
@@ -55,9 +56,9 @@ async fn a_new_picture_replaces_the_former_one_in_the_same_change() {
         assert_eq!(shown(&store, user.id).await, Some((second.id, "/media/two.png".to_owned())));
         assert_eq!(doomed(&store).await, [first.id]);
         // The former one counts until it is removed.
-        assert_eq!(store.chat_file_bytes(user.id).await.unwrap(), 30);
+        assert_eq!(store.chat_file_bytes(user.id).await.unwrap(), 30 + 2 * FILE_OVERHEAD_BYTES);
         assert!(store.chat_file_forget(first.id).await.unwrap());
-        assert_eq!(store.chat_file_bytes(user.id).await.unwrap(), 20);
+        assert_eq!(store.chat_file_bytes(user.id).await.unwrap(), 20 + FILE_OVERHEAD_BYTES);
         // Nothing else that changes an account loses it.
         let name = chelseru_store::UserChange { first_name: Some("Sara".into()), ..Default::default() };
         store.user_update(user.id, name).await.unwrap();
@@ -94,12 +95,12 @@ async fn a_refused_picture_leaves_the_former_one() {
         let (user, _) = store.log_in(NUMBER, 100).await;
         let first = kept(&store, user.id, "one.png", 10).await;
         let keep = async |user, name, bytes| store.chat_file_keep(draft(user, name, bytes)).await.unwrap();
-        assert_eq!(keep(user.id, "two.png", QUOTA - 9).await, FileKept::QuotaExceeded);
+        assert_eq!(keep(user.id, "two.png", 91).await, FileKept::QuotaExceeded);
         assert_eq!(keep(UserId(99), "three.png", 1).await, FileKept::UploaderMissing);
-        assert_eq!(store.chat_file_total().await.unwrap(), 10);
+        assert_eq!(store.chat_file_total().await.unwrap(), 10 + FILE_OVERHEAD_BYTES);
         assert_eq!(store.chat_file_by_name("three.png").await.unwrap(), None);
         assert_eq!(shown(&store, user.id).await.map(|(file, _)| file), Some(first.id));
-        assert!(matches!(keep(user.id, "four.png", QUOTA - 10).await, FileKept::Kept(_)), "at the limit");
+        assert!(matches!(keep(user.id, "four.png", 90).await, FileKept::Kept(_)), "at the limit");
     }
 }
 

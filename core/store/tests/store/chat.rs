@@ -453,8 +453,8 @@ impl History {
             bytes: self.random.below(100),
             text: Some(self.random.text()),
             picture: None,
-            quota_bytes: 150,
-            total_bytes: 600,
+            quota_bytes: 2 * 4150,
+            total_bytes: 5 * 4150,
             now: secs(self.now),
         };
         let kept = self.store.chat_file_keep(draft).await.unwrap();

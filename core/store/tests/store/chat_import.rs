@@ -2,9 +2,10 @@
 
 use chelseru_store::UserId;
 use chelseru_store::chat::{
-    Additions, Appended, FileDraft, FileId, FileKept, ImportedFile, ImportedIds, ImportedMessage,
-    ImportedRoom, Judged, Member, Message, MessageBody, MessageDraft, Organization, OrganizationId,
-    OrganizationMade, Room, RoomDraft, RoomId, RoomKind, RoomLimits, RoomMade, RoomStatus, StoredFile,
+    Additions, Appended, FILE_OVERHEAD_BYTES, FileDraft, FileId, FileKept, ImportedFile, ImportedIds,
+    ImportedMessage, ImportedRoom, Judged, Member, Message, MessageBody, MessageDraft, Organization,
+    OrganizationId, OrganizationMade, Room, RoomDraft, RoomId, RoomKind, RoomLimits, RoomMade, RoomStatus,
+    StoredFile,
 };
 
 use super::chat::{answered, pair};
@@ -130,7 +131,7 @@ async fn imported_chat_goes_on_where_it_was() {
         assert_eq!(store.chat_message_by_old_id(7009).await.unwrap(), None);
         assert_eq!(store.chat_file_by_old_path("old/60.png").await.unwrap(), Some(file()));
         assert_eq!(store.chat_file_by_old_path("old/61.png").await.unwrap(), None);
-        assert_eq!(store.chat_file_total().await.unwrap(), 100);
+        assert_eq!(store.chat_file_total().await.unwrap(), 100 + FILE_OVERHEAD_BYTES);
         assert_eq!(store.chat_message(PAIR, 2).await.unwrap(), Some(message(2, 2).message));
         for (before, seq) in [(0, 0), (21, 0), (22, 1), (24, 3), (1000, 5)] {
             assert_eq!(store.chat_last_seq_before(PAIR, secs(before)).await.unwrap(), seq, "before {before}");
@@ -185,8 +186,8 @@ async fn go_on(store: &TestStore) {
         bytes: 1,
         text: None,
         picture: None,
-        quota_bytes: 1000,
-        total_bytes: 1000,
+        quota_bytes: 10_000,
+        total_bytes: 10_000,
         now: secs(300),
     };
     let kept = store.chat_file_keep(draft).await.unwrap();

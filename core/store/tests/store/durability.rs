@@ -68,11 +68,11 @@ async fn a_process_that_holds_the_folder_is_waited_for() {
 async fn a_newer_format_is_refused_and_left_alone() {
     let TestStore { store, folder, .. } = TestStore::new(Engine::Sled);
     drop(store);
-    raw(folder.path()).insert("mformat", &6u64.to_be_bytes()).unwrap();
+    raw(folder.path()).insert("mformat", &7u64.to_be_bytes()).unwrap();
     let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::FormatNewer { found: 6, supported: 5, .. }));
-    assert!(refused.to_string().ends_with("has format 6; this program reads formats up to 5"), "{refused}");
-    assert_eq!(raw(folder.path()).get("mformat").unwrap().unwrap(), 6u64.to_be_bytes());
+    assert!(matches!(refused, StoreError::FormatNewer { found: 7, supported: 6, .. }));
+    assert!(refused.to_string().ends_with("has format 7; this program reads formats up to 6"), "{refused}");
+    assert_eq!(raw(folder.path()).get("mformat").unwrap().unwrap(), 7u64.to_be_bytes());
 }
 
 #[tokio::test]

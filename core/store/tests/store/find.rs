@@ -421,6 +421,6 @@ async fn a_store_from_before_the_indexes_gets_them_wherever_it_was_interrupted()
         drop(store);
         // And a version without the indexes refuses the store, because it would not keep them.
         let db = open_engine(folder.path());
-        assert_eq!(db.get(b"mformat").unwrap().unwrap(), 5u64.to_be_bytes());
+        assert_eq!(db.get(b"mformat").unwrap().unwrap(), 6u64.to_be_bytes());
     }
 }

@@ -13,6 +13,7 @@ mod damage;
 mod durability;
 mod erasure;
 mod failover;
+mod files;
 mod find;
 mod history;
 mod ledger;

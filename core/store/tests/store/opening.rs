@@ -56,7 +56,7 @@ async fn nothing_is_made_converted_or_migrated_before_it_is_finished() {
     let format = || raw(SEGMENT_BYTES).get("mformat").unwrap().unwrap().to_vec();
     assert_eq!(format(), 3u64.to_be_bytes(), "it was migrated");
     drop(begin(&older).finish().unwrap());
-    assert_eq!(format(), 5u64.to_be_bytes());
+    assert_eq!(format(), 6u64.to_be_bytes());
 }
 
 #[tokio::test]

@@ -377,8 +377,8 @@ impl FileStore {
         Ok(())
     }
 
-    /// Refuses early what would be refused at the end: this many more bytes of a user, and of all users. Refuses
-    /// everything while the disk is nearly full.
+    /// Refuses early what would be refused at the end: files of a user, and of all users, that hold so much more (see
+    /// [`chelseru_domain::files::held_bytes`]). Refuses everything while the disk is nearly full.
     ///
     /// # Errors
     ///

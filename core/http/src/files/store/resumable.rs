@@ -1,7 +1,8 @@
 //! Resumable uploads. Their state is a small file beside the bytes, so they survive a restart.
 //!
 //! The offset is the length of the bytes on disk; it is reported only after they are flushed. An upload belongs to
-//! one user, counts against the quota with its full length from the start, and expires.
+//! one user, counts against the quota with its full length and its text from the start, and expires. Its text counts
+//! as a message of its user when it begins.
 
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chelseru_domain::chat::{Action, ChatService, FileId, RoomId, StoredFile};
 use chelseru_domain::clock::Timestamp;
+use chelseru_domain::files::held_bytes;
 use chelseru_domain::ids::UserId;
 use serde::{Deserialize, Serialize};
 use tokio::fs::File;
@@ -67,7 +69,7 @@ pub(super) struct Begun {
 impl Begun {
     fn of(upload: Upload) -> Begun {
         let finished = upload.file.is_some();
-        let promised = if finished { 0 } else { upload.bytes };
+        let promised = if finished { 0 } else { upload.held() };
         Begun { user: upload.user, promised, finished, upload: Arc::new(tokio::sync::Mutex::new(upload)) }
     }
 }
@@ -100,6 +102,11 @@ impl Begun {
 }
 
 impl Upload {
+    /// What it will hold as a file without a thumbnail.
+    fn held(&self) -> u64 {
+        held_bytes(self.bytes, None, self.text.as_deref())
+    }
+
     /// Whether it became a file.
     pub(super) fn is_finished(&self) -> bool {
         self.file.is_some()
@@ -126,6 +133,7 @@ impl FileStore {
             return Err(FileError::TooLarge(limits.file_bytes_max));
         }
         self.chat.check(words.room, words.uploader, Action::Post).await?;
+        let charged = self.chat.charge_file_text(words.uploader, words.text.as_deref())?;
         let id = self.new_id()?;
         let upload = Upload {
             id: id.clone(),
@@ -146,6 +154,9 @@ impl FileStore {
         if let Err(error) = written.await {
             self.give_up(&upload).await?;
             return Err(error);
+        }
+        if let Some(charged) = charged {
+            charged.came_about();
         }
         Ok(upload)
     }
@@ -347,7 +358,7 @@ impl FileStore {
     /// user, and all users, were promised up to it.
     fn promise(&self, upload: &Upload, limits: &chelseru_config::Files) -> Result<(u64, u64), FileError> {
         let mut resumable = lock(&self.resumable);
-        let (mut count, mut promised, mut promised_by_all) = (0, upload.bytes, upload.bytes);
+        let (mut count, mut promised, mut promised_by_all) = (0, upload.held(), upload.held());
         for begun in resumable.values() {
             promised_by_all = promised_by_all.saturating_add(begun.promised);
             if begun.user == upload.user && !begun.finished {

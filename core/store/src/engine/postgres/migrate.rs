@@ -40,7 +40,8 @@ const STEPS: &[Step] = steps![
     "0010_edit",
     "0011_avatar",
     "0012_term",
-    "0013_events"
+    "0013_events",
+    "0014_file_bytes"
 ];
 
 /// Among the advisory locks of the database. Any number that no other program uses.

@@ -65,6 +65,12 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     |_| Ok(()),
     // Long records are in parts, which older versions cannot read. Those that are not are read as they are.
     |_| Ok(()),
+    // Files count with their texts and a fixed part, which older versions would not take off again. The sums are taken
+    // anew when the store is opened.
+    |txn| {
+        txn.put(keys::chat::FILES_UNCOUNTED.into(), sled::IVec::default());
+        Ok(())
+    },
 ];
 
 /// The last key seen by each walk.

@@ -179,8 +179,8 @@ async fn kept(store: &TestStore, room: impl Into<Option<RoomId>>, name: &str) ->
         bytes: 100,
         text: Some("read".to_owned()),
         picture: Some(Picture { width: 70, height: 80, thumbnail: Some(thumbnail) }),
-        quota_bytes: 10_000,
-        total_bytes: 10_000,
+        quota_bytes: 1 << 20,
+        total_bytes: 1 << 20,
         now: secs(1150),
     };
     match store.chat_file_keep(draft).await.unwrap() {

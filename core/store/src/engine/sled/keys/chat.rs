@@ -23,7 +23,7 @@
 //! | `Ck` | path in the program it comes from | file id: imported files |
 //! | `Cl` | id in the program it comes from | room, number: imported messages |
 //! | `Cs` | room, first number | last number, words of a run of messages |
-//! | `Cq` | user | u64: bytes of the user's files |
+//! | `Cq` | user | u64: what the user's files hold |
 //! | `Cz` | room | empty: deleted, and not swept yet |
 
 use sled::IVec;
@@ -38,8 +38,10 @@ pub(crate) const ROOMS: &[u8] = b"Cr";
 pub(crate) const BLOCKS: &[u8] = b"Cy";
 pub(crate) const FILES: &[u8] = b"Cf";
 pub(crate) const FILE_BYTES: &[u8] = b"Cq";
-/// Bytes of all files.
+/// What all files hold.
 pub(crate) const FILE_TOTAL: &[u8] = b"mfile-bytes";
+/// There while the sums of files are those of an older format.
+pub(crate) const FILES_UNCOUNTED: &[u8] = b"mfiles-uncounted";
 pub(crate) const SWEEPS: &[u8] = b"Cz";
 
 pub(crate) fn room(room: RoomId) -> IVec {
