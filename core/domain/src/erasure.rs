@@ -91,6 +91,11 @@ impl Eraser {
             tokio::task::yield_now().await;
         }
         while self.store.erasure_own(user, STEP).await? > 0 {}
+        let mut after = Vec::new();
+        while let Some(last) = self.store.erasure_looks(user, after, STEP).await? {
+            after = last;
+            tokio::task::yield_now().await;
+        }
         let mut after = (UserId(0), UserId(0));
         while let Some(last) = self.store.erasure_blocks(user, after, STEP).await? {
             after = last;

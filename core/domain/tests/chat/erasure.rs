@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chelseru_domain::chat::{FileDraft, FileKept, StoredFile};
 use chelseru_domain::erasure::{EraseFault, Eraser, FileBytes};
 use chelseru_domain::files::place::PlaceError;
-use chelseru_store::{ErasureBegun, ErasureDraft, ErasureProof};
+use chelseru_store::{ErasureBegun, ErasureDraft, ErasureProof, UserDraft, UserMade};
 
 use super::*;
 
@@ -111,6 +111,33 @@ async fn an_interrupted_erasure_begins_again_and_members_see_it_once() {
     assert_eq!(count(|event| matches!(event, ChatEvent::Removed { user: UserId(1), .. })), 1);
     assert_eq!(count(|event| matches!(event, ChatEvent::Edited { .. })), 2);
     assert_eq!(count(|event| matches!(event, ChatEvent::Updated { .. })), 1);
+}
+
+#[tokio::test]
+async fn an_erasure_removes_the_looks_of_older_versions() {
+    let world = World::new(2).await;
+    let store = world.chat.store();
+    let register = async |username: &str, look: &str| {
+        let draft = UserDraft {
+            username: username.to_owned(),
+            look: look.to_owned(),
+            email: String::new(),
+            password_hash: "hash".to_owned(),
+            staff: false,
+            superuser: false,
+            now: START,
+        };
+        store.user_register(draft).await.unwrap()
+    };
+    let UserMade::Made(user) = register("sara", "sara").await else { panic!("taken") };
+    store.looks_enter(|name| format!("older {name}"), 10).await.unwrap();
+    close(&world, user.id.0).await;
+    if !place::over_postgres() {
+        assert_eq!(register("other", "older sara").await, UserMade::NameTaken, "a step removes it");
+    }
+    let eraser = Eraser::new(store.clone(), world.chat.clone());
+    assert_eq!(eraser.run(&Disk::default()).await.unwrap(), 1);
+    assert!(matches!(register("other", "older sara").await, UserMade::Made(_)));
 }
 
 #[tokio::test]

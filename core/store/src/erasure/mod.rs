@@ -143,6 +143,22 @@ impl Store {
         on_engine!(self, erasure_own(user, limit).await)
     }
 
+    /// Removes what the user's name was found by among `limit` looks after one, an empty text at first. Returns where
+    /// to continue. [`Store::erasure_begin`] removes today's look; a look of an older version is another text.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    #[boxed]
+    pub async fn erasure_looks(
+        &self,
+        user: UserId,
+        after: Vec<u8>,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        on_engine!(self, erasure_looks(user, after, limit).await)
+    }
+
     /// Removes other users' blocks of the user among `limit` blocks after one. Returns where to continue.
     ///
     /// # Errors

@@ -122,6 +122,17 @@ impl Postgres {
         .await
     }
 
+    /// One statement. An account has a few looks at most, and an index leads to them.
+    pub(crate) async fn erasure_looks(
+        &self,
+        user: UserId,
+        _after: Vec<u8>,
+        _limit: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.change(user, |sql, user| Box::pin(account::erase_looks(sql, *user))).await?;
+        Ok(None)
+    }
+
     /// One statement. The index leads to the user's blocks alone, so what is left begins at the start again.
     pub(crate) async fn erasure_blocks(
         &self,
@@ -226,7 +237,8 @@ impl Postgres {
 }
 
 async fn begin(sql: &Sql, draft: &ErasureDraft) -> Result<ErasureBegun, StoreError> {
-    let ErasureDraft { user, look, proof, forfeit, by, now } = draft;
+    // All looks of the account are removed, so which one is today's does not matter.
+    let ErasureDraft { user, look: _, proof, forfeit, by, now } = draft;
     if let ErasureProof::Code { challenge, .. } = proof {
         code::lock(sql, challenge).await?;
     }
@@ -266,7 +278,7 @@ async fn begin(sql: &Sql, draft: &ErasureDraft) -> Result<ErasureBegun, StoreErr
     if available > 0 && !give_up(sql, user.id, available, *by, *now).await? {
         return Ok(ErasureBegun::Balance(available));
     }
-    let number = close(sql, &user, look).await?;
+    let number = close(sql, &user).await?;
     let note = "insert into erasure (account, at, ordered_by, number) values ($1, $2, $3, $4)
         on conflict (account) do update set at = $2, ordered_by = $3, number = $4, ended = false";
     sql.run(note, &[&int(user.id.0), &At(*now), &int(by.0), &Text(&number)]).await?;
@@ -274,11 +286,11 @@ async fn begin(sql: &Sql, draft: &ErasureDraft) -> Result<ErasureBegun, StoreErr
 }
 
 /// Removes what makes the account one, and returns its number when no other account has it.
-async fn close(sql: &Sql, user: &User, look: &str) -> Result<String, StoreError> {
+async fn close(sql: &Sql, user: &User) -> Result<String, StoreError> {
     revoke_all(sql, user.id, None).await?;
     console::remove(sql, user.id).await?;
     note::remove_filters(sql, user.id).await?;
-    account::erase(sql, user, look).await?;
+    account::erase(sql, user).await?;
     if user.number.is_empty() {
         return Ok(String::new());
     }

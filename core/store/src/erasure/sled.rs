@@ -135,6 +135,36 @@ impl Sled {
         .await
     }
 
+    /// Continues after a key.
+    pub(crate) async fn erasure_looks(
+        &self,
+        user: UserId,
+        after: Vec<u8>,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let from = match after.is_empty() {
+            true => Bound::Included(keys::USER_LOOKS.to_vec()),
+            false => Bound::Excluded(after),
+        };
+        let (looks, last) = taken(self.tree.range((from, Bound::Unbounded)), keys::USER_LOOKS, limit)?;
+        let own = encode_u64(user.0);
+        let found: Vec<_> =
+            looks.into_iter().filter(|(_, owner)| *owner == own).map(|(key, _)| key).collect();
+        if !found.is_empty() {
+            self.change(move |txn| {
+                for key in found {
+                    // Another account may have taken the look since.
+                    if txn.get(&key)?.is_some_and(|owner| owner == own) {
+                        txn.delete(key);
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(last.map(|key| key.to_vec()))
+    }
+
     pub(crate) async fn erasure_blocks(
         &self,
         user: UserId,

@@ -97,6 +97,58 @@ async fn rights_money_and_a_changed_password_refuse_it() {
 }
 
 #[tokio::test]
+async fn looks_of_older_versions_go_with_the_account_and_those_of_others_stay() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let register = async |name: &str, look: &str| {
+            let draft = UserDraft {
+                username: name.into(),
+                look: look.into(),
+                email: String::new(),
+                password_hash: "hash".into(),
+                staff: false,
+                superuser: false,
+                now: secs(100),
+            };
+            match store.user_register(draft).await.unwrap() {
+                UserMade::Made(user) => Some(user.id),
+                UserMade::NameTaken => None,
+            }
+        };
+        let sara = register("Sara", "sara").await.unwrap();
+        let alike = register("Sara2", "sara2").await.unwrap();
+        let third = register("Sara3", "sara3").await.unwrap();
+        // An older version found names by other texts; one was empty.
+        let older = |name: &str| match name {
+            "Sara" => String::new(),
+            name => format!("-{}", name.to_lowercase()),
+        };
+        store.looks_enter(older, 10).await.unwrap();
+        assert_eq!((register("a", "").await, register("a", "-sara3").await), (None, None), "taken");
+
+        let mut steps = 0;
+        for user in [sara, third] {
+            let begun =
+                store.erasure_begin(ErasureDraft { look: String::new(), ..erase(user, ErasureProof::Staff) });
+            assert_eq!(begun.await.unwrap(), ErasureBegun::Begun { forfeited: 0 });
+            let mut after = Vec::new();
+            while let Some(last) = store.erasure_looks(user, after, 2).await.unwrap() {
+                (after, steps) = (last, steps + 1);
+            }
+            assert_eq!(store.erasure_looks(user, Vec::new(), 100).await.unwrap(), None, "again");
+        }
+        assert!(engine != Engine::Sled || steps > 2, "a step is bounded: {steps}");
+        for (name, look) in [("a", "sara"), ("b", ""), ("c", "sara3"), ("d", "-sara3")] {
+            assert!(register(name, look).await.is_some(), "{engine:?}: {look:?} is free");
+        }
+        for look in ["sara2", "-sara2"] {
+            let found = store.user_by_look(look).await.unwrap().map(|user| user.id);
+            assert_eq!(found, Some(alike), "{engine:?}: {look}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn messages_to_a_number_go_in_steps_in_every_state() {
     for engine in engines() {
         let store = TestStore::new(engine);

@@ -77,6 +77,8 @@ pub(crate) fn user_name(name: &str) -> IVec {
     joined(b'n', &[name.as_bytes()])
 }
 
+pub(crate) const USER_LOOKS: &[u8] = b"N";
+
 pub(crate) fn user_look(look: &str) -> IVec {
     joined(b'N', &[look.as_bytes()])
 }

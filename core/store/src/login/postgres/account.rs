@@ -127,7 +127,7 @@ pub(crate) async fn create(
 }
 
 /// Empties a locked account and what makes it one; it is then as if it did not exist.
-pub(crate) async fn erase(sql: &Sql, user: &User, look: &str) -> Result<(), StoreError> {
+pub(crate) async fn erase(sql: &Sql, user: &User) -> Result<(), StoreError> {
     let id = int(user.id.0);
     let empty = "update account set active = false, username = '', number = '', last_login_at = null,
         first_name = '', last_name = '', email = '', staff = false, superuser = false, avatar = null,
@@ -141,10 +141,14 @@ pub(crate) async fn erase(sql: &Sql, user: &User, look: &str) -> Result<(), Stor
     ] {
         sql.run(table, &[&id]).await?;
     }
-    // Another account may have the look.
     let name = "delete from account_name where account = $1 and name = $2";
     sql.run(name, &[&id, &Text(&user.username)]).await?;
-    sql.run("delete from account_look where account = $1 and look = $2", &[&id, &Text(look)]).await?;
+    erase_looks(sql, user.id).await
+}
+
+/// Removes what an account is found by, older versions' looks included.
+pub(crate) async fn erase_looks(sql: &Sql, id: UserId) -> Result<(), StoreError> {
+    sql.run("delete from account_look where account = $1", &[&int(id.0)]).await?;
     Ok(())
 }
 
