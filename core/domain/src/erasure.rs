@@ -101,6 +101,11 @@ impl Eraser {
             after = last;
             tokio::task::yield_now().await;
         }
+        let mut after = (UserId(0), UserId(0));
+        while let Some(last) = self.store.erasure_declines(user, after, STEP).await? {
+            after = last;
+            tokio::task::yield_now().await;
+        }
         self.money(user).await?;
         if !erasure.number.is_empty() {
             while self.store.erasure_messages(&erasure.number, erasure.at, STEP).await? > 0 {}

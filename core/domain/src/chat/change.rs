@@ -289,7 +289,7 @@ fn addition(
     additions: Additions,
 ) -> Result<RoomChange, Refusal> {
     let rights = rights.bits();
-    let Acquaintance { share_a_room, left, waiting, .. } = facts.acquaintance;
+    let Acquaintance { share_a_room, left, declined, waiting, .. } = facts.acquaintance;
     // A pair's user who is no member was blocked or blocked the other one.
     let known = share_a_room && !left && facts.room.kind == RoomKind::Group;
     match additions {
@@ -300,7 +300,11 @@ fn addition(
             if requests_max == 0 {
                 return Err(Refusal::Full(Limit::RequestsOfHour));
             }
-            Ok(RoomChange::Invite { rights, waiting_max })
+            // Who declined the pair is not asked again, and who asks sees no difference.
+            Ok(match declined && facts.room.kind == RoomKind::Pair {
+                true => RoomChange::Await { rights },
+                false => RoomChange::Invite { rights, waiting_max },
+            })
         }
         _ if facts.target_rooms >= rules.rooms_per_user_max => Err(Refusal::Full(Limit::UserRooms)),
         _ => Ok(RoomChange::Member { rights }),
@@ -312,7 +316,7 @@ fn rights_if_changed(before: Rights, after: Rights) -> Vec<RoomChange> {
     if before == after { Vec::new() } else { vec![RoomChange::Member { rights: after.bits() }] }
 }
 
-/// A declined pair stays for the one who opened it, who notices nothing; an invitation ends.
+/// A declined pair stays for the one who opened it, who notices nothing and cannot ask again; an invitation ends.
 fn decline(facts: &RoomFacts) -> Vec<RoomChange> {
     vec![if facts.room.kind == RoomKind::Pair { RoomChange::Dismiss } else { RoomChange::Remove }]
 }
@@ -367,6 +371,8 @@ pub(super) fn event(
         }
         RoomRequest::Add(user) | RoomRequest::Ask(user) => match changed.changes.first() {
             Some(RoomChange::Invite { .. }) => ChatEvent::Asked { room, user: *user, by: actor },
+            // Nobody is told.
+            Some(RoomChange::Await { .. }) => return None,
             _ => ChatEvent::Joined { room, user: *user },
         },
         RoomRequest::Accept => ChatEvent::Accepted { room, user: actor },
@@ -374,9 +380,10 @@ pub(super) fn event(
         RoomRequest::Remove(user) if changed.was_pending && *user == actor => {
             ChatEvent::Declined { user: actor }
         }
-        // Other members never saw an invitation that is taken back, or that a ban ends.
+        // Other members never saw an invitation that is taken back, or that a ban ends. Nor does a user who declined
+        // the pair see the ban.
         RoomRequest::Remove(user) | RoomRequest::Ban(user) if changed.target_was_pending => {
-            ChatEvent::Declined { user: *user }
+            changed.target_was_asked.then_some(ChatEvent::Declined { user: *user })?
         }
         RoomRequest::Remove(user) if changed.changes.contains(&RoomChange::Hide) => {
             ChatEvent::Hidden { user: *user }

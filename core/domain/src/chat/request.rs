@@ -3,7 +3,8 @@
 //! A user who shares no room with the one who opens a pair, or adds the user to a group, is asked. The pair exists at
 //! once and its opener writes; for the other one it is a request until the user answers, accepts, or blocks. An
 //! invitation shows the group's name only. Requests are no rooms: they have a list of their own, and its bound drops
-//! the oldest. A user who left a group is asked, whoever adds the user.
+//! the oldest. A user who left a group is asked, whoever adds the user. A user who declined a pair is not asked
+//! again by the other one, whatever becomes of the room, until the user accepts or opens their pair.
 //!
 //! A blocked user opens no pair with the one who blocks, adds that user to no group, and does not see whether that user
 //! is present. Staff accounts ask nobody, as the operator's own.

@@ -184,7 +184,9 @@ impl ChatService {
                 (Ok(Judged::Refused(refusal)), _) => Err(refusal.into()),
                 (Err(error), _) => Err(error.into()),
             };
-            let invites = |change: &RoomChange| matches!(change, RoomChange::Invite { .. });
+            // Counted alike, so that who asks sees no difference.
+            let invites =
+                |change: &RoomChange| matches!(change, RoomChange::Invite { .. } | RoomChange::Await { .. });
             let invited = result.as_ref().is_ok_and(|changed| changed.changes.iter().any(invites));
             if let Some(reserved) = reserved {
                 reserved.used(0, u64::from(invited));
@@ -349,7 +351,7 @@ impl ChatService {
 
 fn made(
     result: Result<RoomMade, StoreError>,
-    members: Vec<UserId>,
+    mut members: Vec<UserId>,
     by: UserId,
     reserved: Reserved,
     sender: oneshot::Sender<Result<(Room, bool), ChatError>>,
@@ -357,9 +359,13 @@ fn made(
     let mut id = RoomId(0);
     // A room begins at position 0, before everything that happens in it.
     let (event, result) = match result {
-        Ok(RoomMade::New { room, asked }) => {
+        Ok(RoomMade::New { room, mut asked, unasked }) => {
             id = room.id;
             reserved.used(1, asked.len() as u64);
+            // Who declined the pair before is not told of it.
+            for users in [&mut members, &mut asked] {
+                users.retain(|user| !unasked.contains(user));
+            }
             (Some(ChatEvent::Made { room: room.clone(), members, asked, by }), Ok((room, true)))
         }
         Ok(RoomMade::RequestsExhausted) => (None, Err(reserved.renewed.into())),

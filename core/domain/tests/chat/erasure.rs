@@ -141,6 +141,17 @@ async fn an_erasure_removes_the_looks_of_older_versions() {
 }
 
 #[tokio::test]
+async fn an_erasure_removes_that_others_declined_the_accounts_pairs() {
+    let world = World::with(2, ChatRules::default()).await;
+    let (pair, _) = world.chat.pair_open(UserId(1), UserId(2), RoomEdit::default()).await.unwrap();
+    world.ask(pair.id, 2, RoomRequest::Decline).await.unwrap();
+    close(&world, 1).await;
+    let eraser = Eraser::new(world.chat.store().clone(), world.chat.clone());
+    assert_eq!(eraser.run(&Disk::default()).await.unwrap(), 1);
+    assert_eq!(world.chat.store().erasure_own(UserId(2), 10).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn an_erasure_that_fails_does_not_stop_those_behind_it() {
     let world = World::new(3).await;
     for user in 1..=2 {

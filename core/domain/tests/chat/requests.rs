@@ -153,6 +153,75 @@ async fn a_declined_pair_is_not_asked_for_again_by_kicking_the_other_one() {
 }
 
 #[tokio::test]
+async fn who_declined_a_pair_is_not_asked_again_whatever_becomes_of_the_room() {
+    let rules = ChatRules { requests_per_hour_max: 4, ..asking() };
+    let world = World::with(4, rules).await;
+    let (one, other) = (UserId(1), UserId(2));
+    let pair = world.pair(1, 2).await.unwrap();
+    world.ask(pair, 2, RoomRequest::Decline).await.unwrap();
+    let told = world.watcher.seen.lock().unwrap().len();
+    let opened = async || {
+        let pair = world.pair(1, 2).await.unwrap();
+        let members = world.chat.members(pair).await.unwrap();
+        let members: Vec<_> = members.iter().map(|member| (member.user, member.pending)).collect();
+        assert_eq!(members, [(one, false), (other, true)], "the opener sees what is always seen");
+        assert_eq!((world.waiting(2).await, world.rooms(2).await), (BTreeMap::new(), BTreeSet::new()));
+        pair
+    };
+    world.ask(pair, 1, RoomRequest::Ban(other)).await.unwrap();
+    world.ask(pair, 1, RoomRequest::Unban(other)).await.unwrap();
+    assert_eq!(opened().await, pair);
+    world.chat.block(one, other).await.unwrap();
+    world.chat.unblock(one, other).await.unwrap();
+    assert_eq!(opened().await, pair);
+    world.ask(pair, 1, RoomRequest::Delete).await.unwrap();
+    let world_after = opened().await;
+    assert_ne!(world_after, pair);
+    world.post(world_after, 1, "still there?", None).await.unwrap();
+    // Neither an event nor news are for the other one.
+    let seen = world.watcher.seen.lock().unwrap()[told..].to_vec();
+    for (room, event) in &seen {
+        let for_other = match event {
+            ChatEvent::Asked { .. } | ChatEvent::Declined { .. } | ChatEvent::Joined { .. } => true,
+            ChatEvent::Made { members, asked, .. } => members.contains(&other) || !asked.is_empty(),
+            _ => false,
+        };
+        assert!(!for_other, "{event:?}");
+        let notice = chelseru_domain::chat::Notice::of(*room, event, true);
+        if let Some(notice) = notice {
+            assert!(!world.chat.addressed(&notice).await.unwrap().contains(&other), "{event:?}");
+        }
+    }
+    // Each of the four was counted.
+    assert!(matches!(world.pair(1, 3).await, Err(ChatError::Exhausted(_))));
+    // A group is another thing, and so is another user's pair.
+    let group = world.group(3, &[2]).await;
+    let theirs = world.pair(4, 2).await.unwrap();
+    assert_eq!(world.waiting(2).await, BTreeMap::from([(group, 3), (theirs, 4)]));
+    // It ends when the one who declined accepts.
+    world.pair(2, 1).await.unwrap();
+    assert_eq!(world.rooms(2).await, BTreeSet::from([world_after]));
+    world.clock.advance(std::time::Duration::from_secs(60 * 60));
+    world.ask(world_after, 1, RoomRequest::Delete).await.unwrap();
+    let again = world.pair(1, 2).await.unwrap();
+    assert!(world.waiting(2).await.contains_key(&again));
+}
+
+#[tokio::test]
+async fn a_declined_pair_is_asked_for_again_once_the_other_one_opened_it() {
+    let world = World::with(2, asking()).await;
+    let pair = world.pair(1, 2).await.unwrap();
+    world.ask(pair, 2, RoomRequest::Decline).await.unwrap();
+    world.ask(pair, 1, RoomRequest::Delete).await.unwrap();
+    // The room is gone; who declined opens one.
+    let own = world.pair(2, 1).await.unwrap();
+    assert_eq!(world.waiting(1).await, BTreeMap::from([(own, 2)]));
+    world.ask(own, 2, RoomRequest::Delete).await.unwrap();
+    let again = world.pair(1, 2).await.unwrap();
+    assert_eq!(world.waiting(2).await, BTreeMap::from([(again, 1)]));
+}
+
+#[tokio::test]
 async fn a_ban_is_told_to_those_who_saw_the_user_in_the_room() {
     let world = World::with(4, asking()).await;
     let group = world.group(1, &[2, 3]).await;
@@ -342,6 +411,8 @@ struct Model {
     /// Requests by user: the room and who asks.
     waiting: BTreeMap<u64, BTreeMap<RoomId, u64>>,
     blocks: BTreeSet<(u64, u64)>,
+    /// Who declined whose pair.
+    declined: BTreeSet<(u64, u64)>,
 }
 
 const WAITING_MAX: usize = 3;
@@ -376,6 +447,10 @@ impl Model {
     }
 
     fn invite(&mut self, room: RoomId, user: u64, by: u64) {
+        if self.places[&room].pair.is_some() && self.declined.contains(&(user, by)) {
+            self.places.get_mut(&room).unwrap().members.insert(user, false);
+            return;
+        }
         let waiting = self.waiting.entry(user).or_default();
         if waiting.len() >= WAITING_MAX {
             // All were made at one instant; then the lower number counts as older.
@@ -391,6 +466,9 @@ impl Model {
         let place = self.places.get_mut(&room).unwrap();
         place.members.insert(user, true);
         place.left.remove(&user);
+        if let Some((one, other)) = place.pair {
+            self.declined.remove(&(user, one + other - user));
+        }
     }
 
     fn made(&mut self, room: RoomId, owner: u64, other: u64, pair: bool) {
@@ -399,7 +477,7 @@ impl Model {
         let members = BTreeMap::from([(owner, true)]);
         self.places.insert(room, Place { pair, owner, members, ..Place::default() });
         match known {
-            true => self.accept(room, other),
+            true => drop(self.places.get_mut(&room).unwrap().members.insert(other, true)),
             false => self.invite(room, other, owner),
         }
     }
@@ -462,7 +540,7 @@ async fn history(seed: u64) {
         };
         let member = model.places.get(&room).and_then(|place| place.members.get(&user)).copied();
         let banned = model.places.get(&room).is_some_and(|place| place.bans.contains(&user));
-        match random.below(11) {
+        match random.below(12) {
             0 | 1 => open_pair(&world, &mut model, user, other).await,
             2 if known.len() < 12 => {
                 let members = vec![UserId(other)];
@@ -498,8 +576,9 @@ async fn history(seed: u64) {
                 assert_eq!(declined.is_ok(), member == Some(false) && !banned, "step {step}: {declined:?}");
                 if declined.is_ok() {
                     model.end(room, user);
-                    if model.places[&room].pair.is_none() {
-                        model.places.get_mut(&room).unwrap().left.insert(user);
+                    match model.places[&room].pair {
+                        Some((one, other)) => drop(model.declined.insert((user, one + other - user))),
+                        None => drop(model.places.get_mut(&room).unwrap().left.insert(user)),
                     }
                 }
             }
@@ -532,6 +611,17 @@ async fn history(seed: u64) {
                     world = world.restarted().await;
                 }
             }
+            11 if room.0 > 0 && model.places[&room].pair.is_some() => {
+                let deletes = model.places[&room].owner == user && member == Some(true) && !banned;
+                let deleted = world.ask(room, user, RoomRequest::Delete).await;
+                assert_eq!(deleted.is_ok(), deletes, "step {step}: {deleted:?}");
+                if deletes {
+                    model.places.remove(&room);
+                    for waiting in model.waiting.values_mut() {
+                        waiting.remove(&room);
+                    }
+                }
+            }
             _ => {}
         }
         if step % 10 == 9 {
@@ -549,6 +639,7 @@ async fn open_pair(world: &World, model: &mut Model, user: u64, other: u64) {
             assert_eq!(opened.is_ok(), !refused && !model.blocks(user, other), "{opened:?}");
             if let Ok(room) = opened {
                 model.made(room, user, other, true);
+                model.declined.remove(&(user, other));
             }
         }
         Some(room) => {

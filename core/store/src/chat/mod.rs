@@ -39,7 +39,7 @@ pub use message::{
     MessagePage, OlderMessages,
 };
 pub use organization::{OrganizationChanged, OrganizationMade, OrganizationRemoved};
-pub use request::{Acquaintance, BLOCKS_MAX, Blocked, ChatRequest};
+pub use request::{Acquaintance, BLOCKS_MAX, Blocked, ChatRequest, DECLINES_MAX};
 pub use room::{
     Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomKind, RoomLimits,
     RoomMade, RoomSummary,

@@ -32,6 +32,7 @@ pub(crate) const PART: Part = Part {
         REQUESTS,
         LEAVERS,
         keys::BLOCKS,
+        keys::DECLINES,
         b"Cp",
         MESSAGES,
         b"Cd",
@@ -56,6 +57,7 @@ pub(crate) const PART: Part = Part {
         "message",
         "word_block",
         "chat_block",
+        "chat_decline",
         "chat_contact",
         "imported_message",
     ],
@@ -238,7 +240,7 @@ async fn members(rows: &Rows<'_>) -> Result<(), StoreError> {
     .await
 }
 
-/// Bans, those who left, blocks and address books.
+/// Bans, those who left, blocks, declined pairs and address books.
 async fn people(rows: &Rows<'_>) -> Result<(), StoreError> {
     let sled = rows.sled;
     for (what, prefix, put) in [
@@ -255,6 +257,14 @@ async fn people(rows: &Rows<'_>) -> Result<(), StoreError> {
         let (blocker, blocked) = (UserId(first(key)), UserId(keys::last(key)));
         let both = exists(sled, blocker)? && exists(sled, blocked)?;
         Ok(both.then(|| row![int(blocker.0), int(blocked.0)]))
+    })
+    .await?;
+    let decline = "insert into chat_decline (decliner, asker, at) values ($1, $2, $3)";
+    rows.insert("declined pairs", keys::DECLINES, decline, |key, value| {
+        let (decliner, asker) = (UserId(first(key)), UserId(keys::last(key)));
+        let both = exists(sled, decliner)? && exists(sled, asker)?;
+        let at = Timestamp::from_micros(decode_u64("decline", value)?);
+        Ok(both.then(|| row![int(decliner.0), int(asker.0), At(at)]))
     })
     .await?;
     let contact = "insert into chat_contact (account, mark) values ($1, $2)";
@@ -414,6 +424,12 @@ async fn people_back(records: &Records<'_>) -> Result<(), StoreError> {
     records
         .put("blocks", "select blocker, blocked from chat_block", |row| {
             Ok([nothing(keys::block(UserId(row.uint("blocker")), UserId(row.uint("blocked"))))])
+        })
+        .await?;
+    records
+        .put("declined pairs", "select decliner, asker, at from chat_decline", |row| {
+            let key = keys::decline(UserId(row.uint("decliner")), UserId(row.uint("asker")));
+            Ok([(key, encode_u64(row.at("at").as_micros()))])
         })
         .await?;
     records

@@ -132,8 +132,8 @@ impl Store {
         on_engine!(self, erasure_file_doom(file).await)
     }
 
-    /// Removes at most `limit` records that belong to the user alone: contacts, blocks, idempotency keys, used tokens
-    /// of another program. Returns their number; 0 means none remain.
+    /// Removes at most `limit` records that belong to the user alone: contacts, blocks, declined pairs, idempotency
+    /// keys, used tokens of another program. Returns their number; 0 means none remain.
     ///
     /// # Errors
     ///
@@ -172,6 +172,22 @@ impl Store {
         limit: usize,
     ) -> Result<Option<(UserId, UserId)>, StoreError> {
         on_engine!(self, erasure_blocks(user, after, limit).await)
+    }
+
+    /// Removes other users' marks that they declined a pair of the user among `limit` marks after one. Returns where to
+    /// continue.
+    ///
+    /// # Errors
+    ///
+    /// Any error of a change; see [`StoreError`].
+    #[boxed]
+    pub async fn erasure_declines(
+        &self,
+        user: UserId,
+        after: (UserId, UserId),
+        limit: usize,
+    ) -> Result<Option<(UserId, UserId)>, StoreError> {
+        on_engine!(self, erasure_declines(user, after, limit).await)
     }
 
     /// Clears the free text of at most `limit` payments of the user after one: description, the gateway's sentences,

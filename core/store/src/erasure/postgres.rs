@@ -109,6 +109,8 @@ impl Postgres {
                         (select ctid from chat_contact where account = $1 limit $2)",
                     "delete from chat_block where ctid in
                         (select ctid from chat_block where blocker = $1 limit $2)",
+                    "delete from chat_decline where ctid in
+                        (select ctid from chat_decline where decliner = $1 limit $2)",
                     "delete from idempotency where ctid in
                         (select ctid from idempotency where user_id = $1 limit $2)",
                     "delete from used_token where ctid in
@@ -144,6 +146,24 @@ impl Postgres {
             Box::pin(async move {
                 let remove = "delete from chat_block where ctid in
                     (select ctid from chat_block where blocked = $1 limit $2)";
+                let removed = sql.run(remove, &[&int(user.0), &int(limit as u64)]).await?;
+                Ok((removed == limit as u64).then_some(after))
+            })
+        })
+        .await
+    }
+
+    /// As [`Postgres::erasure_blocks`].
+    pub(crate) async fn erasure_declines(
+        &self,
+        user: UserId,
+        after: (UserId, UserId),
+        limit: usize,
+    ) -> Result<Option<(UserId, UserId)>, StoreError> {
+        self.change((user, after, limit), |sql, &(user, after, limit)| {
+            Box::pin(async move {
+                let remove = "delete from chat_decline where ctid in
+                    (select ctid from chat_decline where asker = $1 limit $2)";
                 let removed = sql.run(remove, &[&int(user.0), &int(limit as u64)]).await?;
                 Ok((removed == limit as u64).then_some(after))
             })

@@ -121,6 +121,7 @@ impl Sled {
             let tables = [
                 chat_key::contacts(user),
                 chat_key::blocks(user),
+                chat_key::declines(user),
                 money_key::idempotency_of(user),
                 keys::legacy_of(user),
             ];
@@ -171,11 +172,30 @@ impl Sled {
         after: (UserId, UserId),
         limit: usize,
     ) -> Result<Option<(UserId, UserId)>, StoreError> {
-        let first = chat_key::block(after.0, after.1);
-        let range = self.tree.range((Bound::Excluded(first), Bound::Unbounded));
-        let (blocks, last) = taken(range, chat_key::BLOCKS, limit)?;
+        self.remove_of_other(user, chat_key::BLOCKS, chat_key::block(after.0, after.1), limit).await
+    }
+
+    pub(crate) async fn erasure_declines(
+        &self,
+        user: UserId,
+        after: (UserId, UserId),
+        limit: usize,
+    ) -> Result<Option<(UserId, UserId)>, StoreError> {
+        self.remove_of_other(user, chat_key::DECLINES, chat_key::decline(after.0, after.1), limit).await
+    }
+
+    /// Removes what other users have about a user, in a table of pairs of users.
+    async fn remove_of_other(
+        &self,
+        user: UserId,
+        table: &[u8],
+        after: sled::IVec,
+        limit: usize,
+    ) -> Result<Option<(UserId, UserId)>, StoreError> {
+        let range = self.tree.range((Bound::Excluded(after), Bound::Unbounded));
+        let (entries, last) = taken(range, table, limit)?;
         let of_user = |key: &sled::IVec| chat_key::last(key) == user.0;
-        let found: Vec<_> = blocks.into_iter().map(|(key, _)| key).filter(of_user).collect();
+        let found: Vec<_> = entries.into_iter().map(|(key, _)| key).filter(of_user).collect();
         if !found.is_empty() {
             self.change(move |txn| {
                 found.into_iter().for_each(|key| txn.delete(key));
@@ -183,7 +203,7 @@ impl Sled {
             })
             .await?;
         }
-        Ok(last.and_then(|key| chat_key::block_of(&key)))
+        Ok(last.and_then(|key| chat_key::users_of(&key)))
     }
 
     pub(crate) async fn erasure_payments(

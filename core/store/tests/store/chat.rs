@@ -284,7 +284,7 @@ impl History {
 
     fn change(&mut self) -> RoomChange {
         let random = &mut self.random;
-        match random.below(19) {
+        match random.below(20) {
             0 => RoomChange::Name(Some(random.text())),
             1 => RoomChange::Descriptions(None),
             2 => RoomChange::Status([RoomStatus::Open, RoomStatus::Closed][random.below(2) as usize]),
@@ -299,6 +299,7 @@ impl History {
             13 | 17 | 18 => RoomChange::Ban,
             14 => RoomChange::Unban,
             15 => RoomChange::Pin(random.one_in(2)),
+            19 => RoomChange::Await { rights: 2 },
             _ if random.one_in(4) => RoomChange::Delete,
             _ => RoomChange::Read(random.below(20)),
         }
@@ -318,7 +319,8 @@ impl History {
         let judge = move |facts: &RoomFacts| {
             *noted.lock().unwrap() = Some(facts.clone());
             let adds = |change: &RoomChange| {
-                matches!(change, RoomChange::Member { .. } | RoomChange::Invite { .. } | RoomChange::Ban)
+                use RoomChange::{Await, Ban, Invite, Member};
+                matches!(change, Member { .. } | Invite { .. } | Await { .. } | Ban)
             };
             if !facts.target_exists && changes.iter().any(adds) {
                 return Err(Refusal::Denied(Denied::TargetMissing));

@@ -1,10 +1,12 @@
 //! Erasing an account: what refuses it, what it removes at once, and what the steps remove later.
 
+use chelseru_store::chat::{Additions, RoomChange, RoomFacts, RoomMade};
 use chelseru_store::{
     ErasureBegun, ErasureDraft, ErasureProof, Guesser, Rights, SmsClass, SmsContent, SmsDraft, SmsOwner,
     SpendDraft, SpendMade, UserDraft, UserId, UserMade,
 };
 
+use super::chat::{answered, pair};
 use super::*;
 
 fn erase(user: UserId, proof: ErasureProof) -> ErasureDraft {
@@ -146,6 +148,62 @@ async fn looks_of_older_versions_go_with_the_account_and_those_of_others_stay() 
             assert_eq!(found, Some(alike), "{engine:?}: {look}");
         }
     }
+}
+
+#[tokio::test]
+async fn declined_pairs_of_both_sides_go_and_those_of_others_stay() {
+    for engine in engines() {
+        let store = TestStore::new(engine);
+        let mut users = Vec::new();
+        for n in 1..=3 {
+            users.push(store.log_in(&number(n), 100).await.0.id);
+        }
+        let [one, two, three] = users[..] else { panic!() };
+        for (asker, decliner) in [(one, two), (two, three), (three, one)] {
+            decline(&store, asker, decliner).await;
+        }
+        let left = async |user| store.erasure_own(user, 10).await.unwrap();
+        assert_eq!((left(two).await, left(two).await), (1, 0), "{engine:?}: the user's own");
+        let mut after = (UserId(0), UserId(0));
+        while let Some(last) = store.erasure_declines(two, after, 1).await.unwrap() {
+            after = last;
+        }
+        assert_eq!((left(three).await, left(one).await), (0, 1), "{engine:?}: of others");
+    }
+}
+
+/// One user opens a pair with another one, who declines it.
+pub(super) async fn decline(store: &TestStore, asker: UserId, decliner: UserId) {
+    let asking = Additions::Ask { waiting_max: 9, waiting_per_sender_max: 9, requests_max: 9 };
+    let made = answered(|then| store.chat_pair_open(pair(asker, decliner, asking), then)).await;
+    let RoomMade::New { room, asked, .. } = made else { panic!("{made:?}") };
+    assert_eq!(asked, [decliner]);
+    let judge = |_: &RoomFacts| Ok(vec![RoomChange::Dismiss]);
+    answered(|then| store.chat_room_change(room.id, decliner, None, secs(300), judge, then)).await;
+}
+
+/// On sled a test beside the statements does it.
+#[tokio::test]
+async fn the_oldest_of_too_many_declined_pairs_is_dropped_on_postgresql() {
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let store = TestStore::new(Engine::Postgres);
+    let (one, two) = (store.log_in(&number(1), 100).await.0.id, store.log_in(&number(2), 100).await.0.id);
+    let database = store.database.as_ref().unwrap();
+    let full = format!(
+        "insert into account (id, active, username, number, group_number, created_at, first_name, last_name, email,
+            staff, superuser, erased)
+         select n, false, '', '', 0, now(), '', '', '', false, false, true from generate_series(2001, 3000) n;
+         insert into chat_decline (decliner, asker, at)
+         select {}, n, to_timestamp(n / 100) from generate_series(2001, 3000) n",
+        two.0
+    );
+    database.run(&full).unwrap();
+    decline(&store, one, two).await;
+    // The division fails when the rows are others.
+    let check = "select 1 / (count(*) = 1000 and min(asker) = 1 and not bool_or(asker = 2001))::int from chat_decline";
+    database.run(check).unwrap();
 }
 
 #[tokio::test]

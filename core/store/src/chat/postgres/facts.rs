@@ -107,6 +107,7 @@ pub(crate) async fn acquaintances(
                         and account = $1
                 ) as blocks,
             exists (select from room_leaver where room = $3 and account = who.id) as has_left,
+            exists (select from chat_decline where decliner = who.id and asker = $1) as declined,
             (select count(*) from chat_request where account = who.id and asked_by = $1) as waiting,
             (
                 select count(*) from
@@ -125,6 +126,7 @@ pub(crate) async fn acquaintances(
                 share_a_room: row.get("share_a_room"),
                 blocks: row.get("blocks"),
                 left: row.get("has_left"),
+                declined: row.get("declined"),
                 waiting: size(row.uint("waiting")),
             },
             rooms: size(row.uint("rooms")),

@@ -2,11 +2,18 @@
 
 use crate::chat::RoomId;
 use crate::chat::postgres::room::{Kept, forget_leavers, lock, remove_member, write};
-use crate::chat::request::BLOCKS_MAX;
+use crate::chat::request::{BLOCKS_MAX, DECLINES_MAX};
 use crate::chat::room::{Room, RoomKind};
 use crate::engine::postgres::sql::Sql;
 use crate::engine::postgres::value::{At, Columns, int};
 use crate::{StoreError, Timestamp, UserId};
+
+/// Of the pair `$1`: its user who is not `$2`, in a statement with the pair's row.
+macro_rules! partner {
+    () => {
+        "case when room.owner = $2 then pair_low + pair_high - room.owner else room.owner end"
+    };
+}
 
 /// Who asks a user into a room, and with which rights.
 #[derive(Clone, Copy)]
@@ -27,6 +34,25 @@ pub(crate) async fn put_invited(
     invitation: Invitation,
 ) -> Result<u32, StoreError> {
     let Invitation { by, rights, waiting_max, now } = invitation;
+    let new = put_unasked(sql, kept, users, rights, now).await?;
+    for (user, place) in oldest(sql, &new, waiting_max).await? {
+        end_request(sql, user, place).await?;
+    }
+    let statement = "insert into chat_request (account, room, asked_by, at) \
+                     select account, $1, $3, $4 from unnest($2::bigint[]) as account";
+    sql.run(statement, &[&int(kept.room.id.0), &new, &int(by.0), &At(now)]).await?;
+    Ok(u32::try_from(new.len()).unwrap_or(u32::MAX))
+}
+
+/// Makes users, whose rows are locked, members who have to accept the room first, without a request. Members stay as
+/// they are. Returns the others.
+pub(crate) async fn put_unasked(
+    sql: &Sql,
+    kept: &Kept,
+    users: &[UserId],
+    rights: u16,
+    now: Timestamp,
+) -> Result<Vec<i64>, StoreError> {
     let room = int(kept.room.id.0);
     let statement = "insert into room_member \
                      (room, account, rights, read_seq, deleted_unread, pinned, joined_at, pending) \
@@ -35,14 +61,7 @@ pub(crate) async fn put_invited(
     let users: Vec<i64> = users.iter().map(|user| int(user.0)).collect();
     let rows =
         sql.rows(statement, &[&room, &users, &i32::from(rights), &int(kept.last_seq), &At(now)]).await?;
-    let new: Vec<i64> = rows.iter().map(|row| row.get("account")).collect();
-    for (user, place) in oldest(sql, &new, waiting_max).await? {
-        end_request(sql, user, place).await?;
-    }
-    let statement = "insert into chat_request (account, room, asked_by, at) \
-                     select account, $1, $3, $4 from unnest($2::bigint[]) as account";
-    sql.run(statement, &[&room, &new, &int(by.0), &At(now)]).await?;
-    Ok(u32::try_from(new.len()).unwrap_or(u32::MAX))
+    Ok(rows.iter().map(|row| row.get("account")).collect())
 }
 
 /// The oldest request of each user who has as many as allowed.
@@ -66,7 +85,46 @@ pub(crate) async fn accept(sql: &Sql, room: &Room, user: UserId, now: Timestamp)
         return Ok(());
     }
     forget_request(sql, room.id, user).await?;
-    forget_leavers(sql, room.id, &[number]).await
+    if room.kind == RoomKind::Group {
+        return forget_leavers(sql, room.id, &[number]).await;
+    }
+    let statement = concat!(
+        "delete from chat_decline using room where room.id = $1 and decliner = $2 and asker = ",
+        partner!()
+    );
+    sql.run(statement, &[&id, &number]).await.map(drop)
+}
+
+/// Marks that a user, whose row is locked, declined a pair, in place of the oldest mark if the user has as many as
+/// allowed. Nothing for a group.
+pub(crate) async fn put_decline(
+    sql: &Sql,
+    room: RoomId,
+    decliner: UserId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let statement = concat!(
+        "insert into chat_decline (decliner, asker, at) select $2, ",
+        partner!(),
+        ", $3 from room where id = $1 and pair_low is not null \
+         on conflict (decliner, asker) do update set at = excluded.at"
+    );
+    sql.run(statement, &[&int(room.0), &int(decliner.0), &At(now)]).await?;
+    let statement = "delete from chat_decline where decliner = $1 and asker in \
+                     (select asker from chat_decline where decliner = $1 order by at desc, asker desc offset $2)";
+    let max = i64::try_from(DECLINES_MAX).unwrap_or(i64::MAX);
+    sql.run(statement, &[&int(decliner.0), &max]).await.map(drop)
+}
+
+pub(crate) async fn remove_decline(sql: &Sql, decliner: UserId, asker: UserId) -> Result<(), StoreError> {
+    let statement = "delete from chat_decline where decliner = $1 and asker = $2";
+    sql.run(statement, &[&int(decliner.0), &int(asker.0)]).await.map(drop)
+}
+
+/// Whether a request of a user waits.
+pub(crate) async fn is_asked(sql: &Sql, room: RoomId, user: UserId) -> Result<bool, StoreError> {
+    let statement = "select from chat_request where account = $1 and room = $2";
+    Ok(sql.found(statement, &[&int(user.0), &int(room.0)]).await?.is_some())
 }
 
 /// Removes a request and keeps its member.

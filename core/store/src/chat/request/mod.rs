@@ -7,6 +7,9 @@
 //!
 //! A block is one user's decision against another. Blocking within a pair's room bans the other one there and makes a
 //! block as well, so it outlives the room. Pairs that were blocked before blocks existed have the ban only.
+//!
+//! A declined pair leaves a mark that outlives the room, too: the other user's pair waits without a request from then
+//! on, whatever becomes of the room. The mark ends when the user who declined accepts or opens their pair.
 
 pub(crate) mod postgres;
 pub(crate) mod sled;
@@ -17,6 +20,9 @@ use crate::{Store, StoreError, Timestamp, UserId};
 
 /// Users that one user may block. A pair's ban beyond it holds in the pair's room only.
 pub const BLOCKS_MAX: usize = 1000;
+
+/// Users whose pairs one user declined; one more drops the oldest.
+pub const DECLINES_MAX: usize = 1000;
 
 /// A room that waits for a user's acceptance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +42,8 @@ pub struct Acquaintance {
     pub blocks: bool,
     /// The target left this room, or declined it.
     pub left: bool,
+    /// The target declined a pair of theirs.
+    pub declined: bool,
     /// Requests of the user that wait for the target already.
     pub waiting: usize,
 }

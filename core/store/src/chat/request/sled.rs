@@ -175,6 +175,7 @@ pub(crate) fn acquaintance(
             Some(room) => txn.get(&key::leaver(room, target))?.is_some(),
             None => false,
         },
+        declined: txn.get(&key::decline(target, actor))?.is_some(),
         waiting,
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::UserId;
 use crate::chat::Acquaintance;
-use crate::chat::room::{Additions, RoomMade};
+use crate::chat::room::{Additions, RoomKind, RoomMade};
 
 /// A user whom a new room is to have, besides the one who makes it.
 #[derive(Debug, Clone, Copy)]
@@ -18,13 +18,17 @@ pub(crate) struct Asked {
     pub(crate) by: UserId,
     /// Sorted.
     pub(crate) users: Vec<UserId>,
+    /// Those of them who get no request.
+    pub(crate) unasked: Vec<UserId>,
     pub(crate) waiting_max: usize,
+    kind: RoomKind,
     additions: Additions,
 }
 
 impl Asked {
-    pub(crate) fn new(by: UserId, additions: Additions) -> Asked {
-        Asked { by, users: Vec::new(), waiting_max: usize::MAX, additions }
+    pub(crate) fn new(by: UserId, kind: RoomKind, additions: Additions) -> Asked {
+        let (users, unasked) = (Vec::new(), Vec::new());
+        Asked { by, users, unasked, waiting_max: usize::MAX, kind, additions }
     }
 
     /// Admits or asks the next user, in order of the numbers.
@@ -42,6 +46,10 @@ impl Asked {
                 }
                 self.waiting_max = waiting_max;
                 self.users.push(user);
+                // The one who asks sees no difference.
+                if acquaintance.declined && self.kind == RoomKind::Pair {
+                    self.unasked.push(user);
+                }
                 Ok(())
             }
             // A request is no room of the user yet.

@@ -113,9 +113,13 @@ pub enum RoomChange {
         rights: u16,
         waiting_max: usize,
     },
+    /// Makes the target a member who has to accept the room and is not asked, having declined it before.
+    Await {
+        rights: u16,
+    },
     /// The actor accepts the room.
     Accept,
-    /// Drops the actor's request; the actor stays a member who has not accepted.
+    /// Drops the actor's request; the actor stays a member who has not accepted. Marks a pair as declined.
     Dismiss,
     /// Removes the target from the members.
     Remove,
@@ -162,6 +166,8 @@ pub struct RoomChanged {
     pub target_was_member: bool,
     /// The target had not accepted the room before the change.
     pub target_was_pending: bool,
+    /// A request of the target waited before the change.
+    pub target_was_asked: bool,
     /// Members before a deletion, at most as many as a room may have.
     pub former: Vec<UserId>,
 }
@@ -237,6 +243,8 @@ pub enum RoomMade {
         room: Room,
         /// Members who have to accept the room.
         asked: Vec<UserId>,
+        /// Those of them without a request: they declined the pair before.
+        unasked: Vec<UserId>,
     },
     /// The pair's room already exists.
     Existing(Room),

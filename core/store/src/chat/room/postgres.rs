@@ -2,7 +2,8 @@
 
 use crate::chat::postgres::facts::{acquaintances, facts, facts_with, rooms_of};
 use crate::chat::postgres::request::{
-    Invitation, accept, end_requests, forget_request, put_block, put_invited, remove_block,
+    Invitation, accept, end_requests, forget_request, is_asked, put_block, put_decline, put_invited,
+    put_unasked, remove_block, remove_decline,
 };
 use crate::chat::postgres::room::{
     Kept, kind, lock, lock_users, member, member_columns, member_of, put_members, remove_member,
@@ -241,7 +242,11 @@ async fn pair_open(sql: &Sql, draft: &PairDraft) -> Result<RoomMade, StoreError>
         return Ok(RoomMade::UserMissing);
     }
     if let Some(kept) = pair(sql, user, other).await? {
-        return reopen(sql, kept, draft).await;
+        let reopened = reopen(sql, kept, draft).await?;
+        if matches!(reopened, RoomMade::Existing(_)) {
+            remove_decline(sql, user, other).await?;
+        }
+        return Ok(reopened);
     }
     if full(rooms_of(sql, user).await?, &limits) {
         return Ok(RoomMade::TooManyRooms);
@@ -249,7 +254,7 @@ async fn pair_open(sql: &Sql, draft: &PairDraft) -> Result<RoomMade, StoreError>
     if blocks(sql, user, other).await? {
         return Ok(RoomMade::TargetBlocked);
     }
-    let asked = match asked(sql, user, &[other], additions, &limits).await? {
+    let asked = match asked(sql, user, RoomKind::Pair, &[other], (additions, &limits)).await? {
         Ok(asked) => asked,
         Err(refused) => return Ok(*refused),
     };
@@ -269,7 +274,8 @@ async fn pair_open(sql: &Sql, draft: &PairDraft) -> Result<RoomMade, StoreError>
         add(sql, &mut kept, &[other], other_rights, &asked, now).await?;
     }
     write(sql, &kept.room).await?;
-    Ok(RoomMade::New { room: kept.room, asked: asked.users })
+    remove_decline(sql, user, other).await?;
+    Ok(RoomMade::New { room: kept.room, asked: asked.users, unasked: asked.unasked })
 }
 
 /// The locked room of a pair.
@@ -345,7 +351,7 @@ async fn group_create(sql: &Sql, draft: &RoomDraft) -> Result<RoomMade, StoreErr
     if !members.iter().all(|member| active.binary_search(member).is_ok()) {
         return Ok(RoomMade::UserMissing);
     }
-    let asked = match asked(sql, owner, &members, draft.additions, &limits).await? {
+    let asked = match asked(sql, owner, RoomKind::Group, &members, (draft.additions, &limits)).await? {
         Ok(asked) => asked,
         Err(refused) => return Ok(*refused),
     };
@@ -363,18 +369,18 @@ async fn group_create(sql: &Sql, draft: &RoomDraft) -> Result<RoomMade, StoreErr
     kept.room.members = put_members(sql, &kept, &[owner], draft.owner_rights, now).await?;
     add(sql, &mut kept, &members, draft.member_rights, &asked, now).await?;
     write(sql, &kept.room).await?;
-    Ok(RoomMade::New { room: kept.room, asked: asked.users })
+    Ok(RoomMade::New { room: kept.room, asked: asked.users, unasked: asked.unasked })
 }
 
 /// Who of these users is asked, or why the room is refused.
 async fn asked(
     sql: &Sql,
     by: UserId,
+    kind: RoomKind,
     users: &[UserId],
-    additions: Additions,
-    limits: &RoomLimits,
+    (additions, limits): (Additions, &RoomLimits),
 ) -> Result<Result<Asked, Box<RoomMade>>, StoreError> {
-    let mut asked = Asked::new(by, additions);
+    let mut asked = Asked::new(by, kind, additions);
     for known in acquaintances(sql, by, users, None).await? {
         if known.user == by {
             continue;
@@ -397,13 +403,20 @@ async fn add(
     asked: &Asked,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let (invited, admitted): (Vec<_>, Vec<_>) = users.iter().partition(|user| asked.includes(**user));
+    let (asked_for, admitted): (Vec<UserId>, Vec<UserId>) =
+        users.iter().partition(|user| asked.includes(**user));
+    let (unasked, invited): (Vec<UserId>, Vec<UserId>) =
+        asked_for.into_iter().partition(|user| asked.unasked.contains(user));
     if !admitted.is_empty() {
         kept.room.members += put_members(sql, kept, &admitted, rights, now).await?;
     }
     if !invited.is_empty() {
         let invitation = Invitation { by: asked.by, rights, waiting_max: asked.waiting_max, now };
         kept.room.members += put_invited(sql, kept, &invited, invitation).await?;
+    }
+    if !unasked.is_empty() {
+        let new = put_unasked(sql, kept, &unasked, rights, now).await?;
+        kept.room.members += u32::try_from(new.len()).unwrap_or(u32::MAX);
     }
     Ok(())
 }
@@ -477,6 +490,12 @@ async fn apply(
     let (mut room, last_seq) = (kept.room.clone(), kept.last_seq);
     let (mut former, mut deleted) = (Vec::new(), false);
     let numbered = changes.iter().any(RoomChange::is_numbered);
+    let target_was_pending = facts.target.is_some_and(|target| target.pending);
+    // Who accepted has no request.
+    let target_was_asked = match facts.target.filter(|_| target_was_pending) {
+        Some(target) => is_asked(sql, room.id, target.user).await?,
+        None => false,
+    };
     for change in &changes {
         match (change, target) {
             (RoomChange::Name(name), _) => room.name.clone_from(name),
@@ -484,7 +503,12 @@ async fn apply(
             (RoomChange::Status(status), _) => room.status = *status,
             (RoomChange::Avatar(avatar), _) => change_avatar(sql, &mut room, actor, *avatar).await?,
             (RoomChange::Accept, _) => accept(sql, &room, actor, now).await?,
-            (RoomChange::Dismiss, _) => forget_request(sql, room.id, actor).await?,
+            (RoomChange::Dismiss, _) => {
+                forget_request(sql, room.id, actor).await?;
+                if facts.actor.is_some_and(|actor| actor.pending) {
+                    put_decline(sql, room.id, actor, now).await?;
+                }
+            }
             (RoomChange::Hide | RoomChange::Pin(_), _) => mark(sql, &kept, actor, change).await?,
             (RoomChange::Read(seq), _) => read(sql, &kept, actor, (*seq).min(last_seq)).await?,
             (RoomChange::Delete, _) => {
@@ -498,6 +522,7 @@ async fn apply(
             (
                 RoomChange::Member { .. }
                 | RoomChange::Invite { .. }
+                | RoomChange::Await { .. }
                 | RoomChange::Remove
                 | RoomChange::Owner
                 | RoomChange::Ban
@@ -521,7 +546,8 @@ async fn apply(
         was_pending: facts.actor.is_some_and(|actor| actor.pending),
         was_read: facts.actor.map_or(0, |actor| actor.read_seq),
         target_was_member: facts.target.is_some(),
-        target_was_pending: facts.target.is_some_and(|target| target.pending),
+        target_was_pending,
+        target_was_asked,
         former,
     })
 }
@@ -564,6 +590,10 @@ async fn change_membership(
         RoomChange::Invite { rights, waiting_max } => {
             let invitation = Invitation { by: actor, rights: *rights, waiting_max: *waiting_max, now };
             room.members += put_invited(sql, kept, &[target], invitation).await?;
+        }
+        RoomChange::Await { rights } => {
+            let new = put_unasked(sql, kept, &[target], *rights, now).await?;
+            room.members += u32::from(!new.is_empty());
         }
         RoomChange::Remove => {
             remove_member(sql, room, target).await?;

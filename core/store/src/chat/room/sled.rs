@@ -4,12 +4,12 @@ use crate::chat::organization::sled as organization;
 use crate::chat::request::sled::{acquaintance, blocks, end_requests, put_block, remove_block};
 use crate::chat::room::making::{Asked, Candidate, others};
 use crate::chat::room::{
-    Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomJudge, RoomLimits,
-    RoomMade, RoomSummary,
+    Additions, Member, PairDraft, Room, RoomChange, RoomChanged, RoomDraft, RoomFacts, RoomJudge, RoomKind,
+    RoomLimits, RoomMade, RoomSummary,
 };
 use crate::chat::sled::facts::{active, facts};
 use crate::chat::sled::message::newest;
-use crate::chat::sled::request::{Invitation, accept, put_invited};
+use crate::chat::sled::request::{Invitation, accept, put_decline, put_invited, put_unasked, remove_decline};
 use crate::chat::sled::room::{MemberRecord, RoomRecord, member, put_member, remove_member};
 use crate::chat::{FileId, Judged, ROOMS_MAX, RoomId};
 use crate::engine::Then;
@@ -205,12 +205,14 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
                 let rights = if record.owner == user { owner_rights } else { other_rights };
                 let record = put_member(txn, id, record, user, rights, now)?;
                 txn.put_record(key::room(id), &record);
+                remove_decline(txn, user, other)?;
                 return Ok(RoomMade::Existing(record.with_id(id)));
             }
             // A user who asks for the room sees it again.
             if member(txn, id, user, None)?.is_some_and(|member| member.hidden_at.is_some()) {
                 change_member(txn, id, user, |member| member.hidden_at = None)?;
             }
+            remove_decline(txn, user, other)?;
             return Ok(RoomMade::Existing(record.with_id(id)));
         }
     }
@@ -220,7 +222,7 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
     if blocks(txn, user, other)? {
         return Ok(RoomMade::TargetBlocked);
     }
-    let asked = match asked(txn, user, &[other], additions, &limits)? {
+    let asked = match asked(txn, user, RoomKind::Pair, &[other], (additions, &limits))? {
         Ok(asked) => asked,
         Err(refused) => return Ok(*refused),
     };
@@ -247,7 +249,8 @@ fn pair_open(txn: &mut Txn, draft: PairDraft) -> Result<RoomMade, StoreError> {
     }
     txn.put(pair, encode_u64(id.0));
     txn.put_record(key::room(id), &record);
-    Ok(RoomMade::New { room: record.with_id(id), asked: asked.users })
+    remove_decline(txn, user, other)?;
+    Ok(RoomMade::New { room: record.with_id(id), asked: asked.users, unasked: asked.unasked })
 }
 
 fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError> {
@@ -269,7 +272,7 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
             return Ok(RoomMade::UserMissing);
         }
     }
-    let asked = match asked(txn, owner, &members, draft.additions, &limits)? {
+    let asked = match asked(txn, owner, RoomKind::Group, &members, (draft.additions, &limits))? {
         Ok(asked) => asked,
         Err(refused) => return Ok(*refused),
     };
@@ -295,18 +298,18 @@ fn group_create(txn: &mut Txn, draft: RoomDraft) -> Result<RoomMade, StoreError>
         record = add(txn, id, record, member, draft.member_rights, &asked, now)?;
     }
     txn.put_record(key::room(id), &record);
-    Ok(RoomMade::New { room: record.with_id(id), asked: asked.users })
+    Ok(RoomMade::New { room: record.with_id(id), asked: asked.users, unasked: asked.unasked })
 }
 
 /// Who of these users is asked, or why the room is refused.
 fn asked(
     txn: &Txn,
     by: UserId,
+    kind: RoomKind,
     users: &[UserId],
-    additions: Additions,
-    limits: &RoomLimits,
+    (additions, limits): (Additions, &RoomLimits),
 ) -> Result<Result<Asked, Box<RoomMade>>, StoreError> {
-    let mut asked = Asked::new(by, additions);
+    let mut asked = Asked::new(by, kind, additions);
     for user in users.iter().filter(|user| **user != by) {
         let acquaintance = acquaintance(txn, by, *user, None)?;
         let full = full(txn, *user, limits)?;
@@ -329,6 +332,9 @@ fn add(
 ) -> Result<RoomRecord, StoreError> {
     if !asked.includes(user) {
         return put_member(txn, id, record, user, rights, now);
+    }
+    if asked.unasked.contains(&user) {
+        return put_unasked(txn, id, record, user, rights, now);
     }
     let Asked { by, waiting_max, .. } = *asked;
     put_invited(txn, id, record, user, Invitation { by, rights, waiting_max, now })
@@ -365,6 +371,10 @@ fn apply(
     let newest = newest(txn, id)?;
     let last_seq = newest.map_or(0, |newest| newest.seq);
     let touched = changes.iter().any(RoomChange::is_numbered);
+    let target_was_asked = match target {
+        Some(target) => txn.get(&key::request(target, id))?.is_some(),
+        None => false,
+    };
     for change in &changes {
         match (change, target) {
             (RoomChange::Name(name), _) => room.name.clone_from(name),
@@ -372,7 +382,7 @@ fn apply(
             (RoomChange::Status(status), _) => room.status = *status,
             (RoomChange::Avatar(avatar), _) => change_avatar(txn, id, &mut room, actor, *avatar)?,
             (RoomChange::Accept, _) => accept(txn, id, &room, actor, now)?,
-            (RoomChange::Dismiss, _) => txn.delete(key::request(actor, id)),
+            (RoomChange::Dismiss, _) => dismiss(txn, &facts, &room, actor, now)?,
             (RoomChange::Hide, _) => {
                 change_member(txn, id, actor, |member| member.hidden_at = Some(last_seq))?;
             }
@@ -389,6 +399,7 @@ fn apply(
             (
                 RoomChange::Member { .. }
                 | RoomChange::Invite { .. }
+                | RoomChange::Await { .. }
                 | RoomChange::Remove
                 | RoomChange::Owner
                 | RoomChange::Ban
@@ -403,25 +414,35 @@ fn apply(
         room.updated_at = now;
         txn.put_record(key, &room);
     }
-    let was_pending = facts.actor.is_some_and(|actor| actor.pending);
-    let was_read = facts.actor.map_or(0, |actor| actor.read_seq);
-    let target_was_member = facts.target.is_some();
-    let target_was_pending = facts.target.is_some_and(|target| target.pending);
-    let actor = member(txn, id, actor, newest)?.map(|member| member.with_id(actor));
-    let (room, numbered) = (room.with_id(id), touched);
     Ok(RoomChanged {
-        room,
-        actor,
+        room: room.with_id(id),
+        actor: member(txn, id, actor, newest)?.map(|member| member.with_id(actor)),
         target,
         changes,
         last_seq,
-        numbered,
-        was_pending,
-        was_read,
-        target_was_member,
-        target_was_pending,
+        numbered: touched,
+        was_pending: facts.actor.is_some_and(|actor| actor.pending),
+        was_read: facts.actor.map_or(0, |actor| actor.read_seq),
+        target_was_member: facts.target.is_some(),
+        target_was_pending: facts.target.is_some_and(|target| target.pending),
+        target_was_asked,
         former,
     })
+}
+
+/// Drops the actor's request. The other user of a pair is not to ask again.
+fn dismiss(
+    txn: &mut Txn,
+    facts: &RoomFacts,
+    room: &RoomRecord,
+    actor: UserId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    txn.delete(key::request(actor, facts.room.id));
+    match facts.actor.is_some_and(|actor| actor.pending) && room.pair {
+        true => put_decline(txn, actor, room.partner(actor), now),
+        false => Ok(()),
+    }
 }
 
 /// Shows another picture, or none; the one before is free for removal.
@@ -462,6 +483,7 @@ fn change_membership(
             let request = Invitation { by: actor, rights: *rights, waiting_max: *waiting_max, now };
             room = put_invited(txn, id, room, target, request)?;
         }
+        RoomChange::Await { rights } => room = put_unasked(txn, id, room, target, *rights, now)?,
         RoomChange::Remove => {
             remove_member(txn, id, &mut room, target)?;
             if target == actor && !room.pair {

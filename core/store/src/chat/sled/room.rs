@@ -74,6 +74,11 @@ impl Record for RoomRecord {
 }
 
 impl RoomRecord {
+    /// The other user of a pair.
+    pub(crate) fn partner(&self, user: UserId) -> UserId {
+        if self.owner == user { self.other } else { self.owner }
+    }
+
     pub(crate) fn revise(txn: &mut Txn, id: RoomId, revision: u64) -> Result<(), StoreError> {
         if let Some(mut record) = txn.get_record::<RoomRecord>(&key::room(id))? {
             record.revision = revision;

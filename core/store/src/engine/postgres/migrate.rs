@@ -41,7 +41,8 @@ const STEPS: &[Step] = steps![
     "0011_avatar",
     "0012_term",
     "0013_events",
-    "0014_file_bytes"
+    "0014_file_bytes",
+    "0015_declined"
 ];
 
 /// Among the advisory locks of the database. Any number that no other program uses.

@@ -242,6 +242,10 @@ async fn chat(store: &TestStore) {
     let RoomMade::New { room: hidden, .. } = hidden else { panic!("{hidden:?}") };
     sent(store, hidden.id, 1, None).await;
     changed(store, hidden.id, 2, None, RoomChange::Hide).await;
+    let asking = Additions::Ask { waiting_max: 9, waiting_per_sender_max: 9, requests_max: 9 };
+    let declined = answered(|then| store.chat_pair_open(pair(UserId(3), UserId(6), asking), then)).await;
+    let RoomMade::New { room: declined, .. } = declined else { panic!("{declined:?}") };
+    changed(store, declined.id, 6, None, RoomChange::Dismiss).await;
     let gone = made(store, group(3, None)).await;
     sent(store, gone, 3, None).await;
     changed(store, gone, 3, None, RoomChange::Delete).await;

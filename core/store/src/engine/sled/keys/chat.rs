@@ -10,6 +10,7 @@
 //! | `Ch` | user, room | request: waits for the user's acceptance |
 //! | `Ci` | room, user | empty: left the group, or declined |
 //! | `Cy` | user, other user | empty: the user blocks the other |
+//! | `Cj` | user, other user | u64: when the user declined the pair of the other, who asks no more |
 //! | `Cp` | smaller user, larger user | room: the pair's room |
 //! | `Cx` | room, number | message |
 //! | `Cd` | room, user, client's id | number: messages that were sent twice |
@@ -36,6 +37,7 @@ pub(crate) const ORGANIZATION_SEQUENCE: &[u8] = b"mseq-organization";
 pub(crate) const FILE_SEQUENCE: &[u8] = b"mseq-file";
 pub(crate) const ROOMS: &[u8] = b"Cr";
 pub(crate) const BLOCKS: &[u8] = b"Cy";
+pub(crate) const DECLINES: &[u8] = b"Cj";
 pub(crate) const FILES: &[u8] = b"Cf";
 pub(crate) const FILE_BYTES: &[u8] = b"Cq";
 /// What all files hold.
@@ -106,6 +108,15 @@ pub(crate) fn block(blocker: UserId, blocked: UserId) -> IVec {
 
 pub(crate) fn blocks(blocker: UserId) -> IVec {
     numbers(b"Cy", &[blocker.0])
+}
+
+/// A user who declined the pair of another one.
+pub(crate) fn decline(decliner: UserId, asker: UserId) -> IVec {
+    numbers(b"Cj", &[decliner.0, asker.0])
+}
+
+pub(crate) fn declines(decliner: UserId) -> IVec {
+    numbers(b"Cj", &[decliner.0])
 }
 
 pub(crate) fn pair(one: UserId, other: UserId) -> IVec {
@@ -204,10 +215,10 @@ pub(crate) fn sweep(room: RoomId) -> IVec {
     numbers(b"Cz", &[room.0])
 }
 
-/// Blocker and blocked user in a block's key.
-pub(crate) fn block_of(key: &[u8]) -> Option<(UserId, UserId)> {
-    let blocker = key.get(2..10)?.try_into().ok().map(u64::from_be_bytes)?;
-    Some((UserId(blocker), UserId(last(key))))
+/// The two users in the key of a block or of a decline.
+pub(crate) fn users_of(key: &[u8]) -> Option<(UserId, UserId)> {
+    let one = key.get(2..10)?.try_into().ok().map(u64::from_be_bytes)?;
+    Some((UserId(one), UserId(last(key))))
 }
 
 /// The number at the end of a key.
