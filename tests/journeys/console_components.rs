@@ -132,7 +132,7 @@ async fn a_component_is_uploaded_refused_and_rolled_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_upload_is_recorded_with_who_brought_it_and_why_it_was_refused() {
     let gateway = TestGateway::start(CONFIG).await;
-    let browser = Browser::of(&gateway, "root").await;
+    let mut browser = Browser::of(&gateway, "root").await;
     let page = browser.get("/console/components/").await;
     assert!(refusals(&gateway).await.is_empty());
     assert_eq!(upload(&browser, &page, "sandbox-sms", "a newer one", b"\0asm").await.0, 400);
