@@ -142,7 +142,7 @@ impl Due {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Applied {
     Done,
-    /// A newer change came first. Nothing was changed, and what was due is still due.
+    /// A newer change, or a payment, came first. Nothing was changed, and what was due is still due.
     Overtaken,
 }
 
@@ -364,14 +364,8 @@ async fn apply_plugins(app: &App, overtake: &CancellationToken) -> Applied {
     let before = app.registry.snapshot();
     match install(app, candidate).await {
         Ok(left_alone) if left_alone.is_empty() => {}
-        Ok(left_alone) => {
-            app.metrics.reload(false);
-            for (name, reason) in left_alone {
-                tracing::error!(plugin.id = %name, %reason, "changed plugins refused; the old ones keep serving");
-                app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(&name).detail(reason));
-            }
-            return Applied::Done;
-        }
+        // Their first payment was begun meanwhile. Prepared again, they keep their plugin, and the rest is swapped.
+        Ok(_) => return Applied::Overtaken,
         Err(error) => {
             tracing::error!(%error, "plugins are unchanged: the open payments could not be read");
             return Applied::Done;

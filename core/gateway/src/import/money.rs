@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chelseru_domain::Timestamp;
 use chelseru_domain::ids::UserId;
+use chelseru_domain::money::payment::began_by;
 use chelseru_domain::money::payment::gateway::{PaymentGateway, PaymentGateways};
 use chelseru_domain::money::{Currency, ExactRial, Money, WholeRial};
 use chelseru_store::{
