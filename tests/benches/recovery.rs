@@ -1,8 +1,8 @@
 //! From the start of `serve` to the first answer of `health/` after `kill -9` with 600,000 messages, beside bare sled.
 //!
 //! A gateway in a process of its own stores the messages, goes on storing them and is killed. Each start has its own
-//! copy of what that left, so each one is the first start after the crash. The baseline is the engine alone, which opens
-//! the same files and does nothing else.
+//! copy of what that left, so each one is the first start after the crash. The baseline is the engine alone, which
+//! opens the same files and does nothing else.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

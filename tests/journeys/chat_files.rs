@@ -425,6 +425,8 @@ async fn all_files_together_have_a_bound() {
         assert_eq!(street.upload(user, "a.bin", &vec![7; size]).await.status, 201);
     }
     full(street.upload(1, "a.bin", &[7; 1]).await);
+    // An empty one holds 4096 bytes, too, and these are the last.
+    assert_eq!(street.begin(1, 0).await.status, 201);
     full(street.begin(1, 0).await);
 }
 

@@ -18,6 +18,9 @@ pub(crate) fn config(database: &str, bus: &str, more: &str) -> String {
     )
 }
 
+/// A gateway without an endpoint delivers no events, and does not hold that task.
+const ENDPOINT: &str = "[webhooks.endpoints.shop]\nurl = \"http://127.0.0.1:9/\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3\"\n";
+
 /// Two gateways in this process, and what they share.
 pub(crate) struct Two {
     pub(crate) nodes: [TestGateway; 2],
@@ -227,7 +230,7 @@ async fn without_the_bus_messages_come_later_and_nobody_is_put_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_are_told_of_each_other_and_one_does_a_task() {
-    let Some(two) = Two::start("").await else { return };
+    let Some(two) = Two::start(ENDPOINT).await else { return };
     let both = |status: &Value| status["gateways"]["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2);
     let mut tasks = Vec::new();
     for node in &two.nodes {
@@ -280,7 +283,7 @@ async fn a_gateway_with_another_key_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_gateway_loses_its_tasks_and_a_killed_one_too() {
     let (Some(bus), Some(database)) = (BusServer::start(), store::database()) else { return };
-    let text = config(&database, &bus.url(), "");
+    let text = config(&database, &bus.url(), ENDPOINT);
     let first = folder(&text);
     let paused = Served::start(first.path());
     let dir = folder(&text);

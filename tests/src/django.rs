@@ -19,11 +19,12 @@ impl Size {
         (self.users / 10).max(1)
     }
 
-    /// The wallet of a user in toman: what the user's payments charged.
+    /// The wallet of a user in toman: what the user's paid payments charged. What was returned went from the wallet.
     #[must_use]
     pub fn wallet(self, user: u64) -> u64 {
-        let payments = self.payments / self.users + u64::from(user <= self.payments % self.users);
-        payments * 1000
+        let users = usize::try_from(self.users).unwrap_or(1);
+        let paid = (user - 1..self.payments).step_by(users).filter(|payment| status(*payment) == "paid");
+        paid.count() as u64 * 1000
     }
 }
 
@@ -105,8 +106,14 @@ fn users(connection: &Connection, size: Size) {
     }
 }
 
-/// How payments ended, in the original's words.
-const STATUSES: [&str; 4] = ["paid", "refounded", "canceled", "paid"];
+/// How a payment ended, in the original's words.
+fn status(payment: u64) -> &'static str {
+    match payment % 7 {
+        1 => "refounded",
+        2 => "canceled",
+        _ => "paid",
+    }
+}
 
 fn payments(connection: &Connection, size: Size) {
     let mut payment = connection
@@ -126,7 +133,7 @@ fn payments(connection: &Connection, size: Size) {
                 authority,
                 whole(id),
                 time(id * 7_000_000),
-                STATUSES[usize::try_from(id).unwrap_or(0) % STATUSES.len()]
+                status(id)
             ])
             .expect("a payment");
     }

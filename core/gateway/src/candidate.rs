@@ -26,14 +26,13 @@ use chelseru_outbound::plugins;
 use chelseru_outbound::sms::sms_route;
 use chelseru_plugin_host::{Desired, Failure, PluginPin, PluginPins, Prepared};
 use chelseru_sockets::Notes;
-use chelseru_store::Store;
+use chelseru_store::StoreError;
 
 use crate::config::{Config, Loaded, Problem, Problems};
 use crate::generation::Parts;
 use crate::ground::{Ground, Standing};
 use crate::live::Live;
 use crate::login::Services;
-use crate::money;
 
 /// Everything a configuration needs to serve. Dropping it changes nothing.
 pub(crate) struct Candidate {
@@ -115,13 +114,17 @@ impl Candidate {
     ///
     /// Errors: a text for the operator, when the open payments cannot be read or the kept plugin does not fit the
     /// configuration.
-    pub(crate) async fn keep_plugins(self, ground: &Ground, store: &Store) -> Result<Candidate, String> {
+    pub(crate) async fn keep_plugins(
+        self,
+        ground: &Ground,
+        open: impl AsyncFnOnce(&PluginPaymentGateways) -> Result<OpenPayments, StoreError>,
+    ) -> Result<Candidate, String> {
         // Usually nothing was exchanged while the gateway was down, and nothing is read.
         let replaced = ground.registry.replaced(&self.prepared).await;
         if replaced.is_empty() {
             return Ok(self);
         }
-        let open = money::open(store, &self.gateways).await.map_err(|error| error.to_string())?;
+        let open = open(&self.gateways).await.map_err(|error| error.to_string())?;
         let open = open.0.into_iter().filter(|(name, _)| replaced.contains(name));
         let pins: PluginPins = open.map(|(name, waiting)| (name, waiting.pin(None))).collect();
         if pins.is_empty() {

@@ -260,7 +260,8 @@ async fn try_config(
 }
 
 /// Lets a candidate serve, unless payments would lose their plugin by it; then returns their gateways, with the reason,
-/// and nothing changes. Preparing may compile for a minute, and payments are begun meanwhile, so they are counted again.
+/// and nothing changes. Preparing may compile for a minute, and payments are begun meanwhile, so they are counted
+/// again.
 ///
 /// Errors: the store cannot be read.
 async fn install(app: &App, candidate: Candidate) -> Result<Vec<(String, String)>, StoreError> {

@@ -134,7 +134,8 @@ impl Server {
         }
         keys::pair(&ground.data_dir, &store, (&ground.key, ground.key_made), options.accepted).await?;
         import::sweep(&ground.data_dir, files.bucket(), &store).await?;
-        let candidate = candidate.keep_plugins(&ground, &store).await?;
+        let candidate =
+            candidate.keep_plugins(&ground, async |gateways| money::open(&store, gateways).await).await?;
         let refusals = candidate.failures().iter();
         let refusals: Vec<_> = refusals.map(|one| (one.name.clone(), reload::short(&one.error))).collect();
         let listener = TcpListener::bind(config.server.listen)

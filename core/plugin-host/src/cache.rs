@@ -199,8 +199,8 @@ fn entry_write(path: &Path, code: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Removes files that a process which died was writing aside: no bound counts them. Those of a process that still writes
-/// stay. A failure leaves them for the next start.
+/// Removes files that a process which died was writing aside: no bound counts them. Those of a process that still
+/// writes stay. A failure leaves them for the next start.
 pub(crate) fn leftovers_remove(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {

@@ -62,8 +62,8 @@ impl Reader {
         all.pop().unwrap_or_else(|| Err(self.late()))
     }
 
-    /// As [`Reader::wait`] for many paths at once, within one time limit for up to [`TOGETHER_MAX`] of them. The answers
-    /// have the order of the paths.
+    /// As [`Reader::wait`] for many paths at once, within one time limit for up to [`TOGETHER_MAX`] of them. The
+    /// answers have the order of the paths.
     pub(crate) fn wait_all<T: Send + 'static>(
         &self,
         paths: &[impl AsRef<Path>],

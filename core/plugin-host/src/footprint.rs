@@ -21,8 +21,8 @@ use crate::plugin::LoadError;
 use crate::text::{TEXT_CHARS_MAX, escaped};
 
 /// Bytes that an instance may take: twice what the engine's pool accepts for contexts, because the sum here is
-/// generous. Plugins of this repository take up to 30 KB, the example in Python with all of CPython half a MB, and none has
-/// a passive segment. 256 calls at the bound take half a GiB.
+/// generous. Plugins of this repository take up to 30 KB, the example in Python with all of CPython half a MB, and none
+/// has a passive segment. 256 calls at the bound take half a GiB.
 pub(crate) const INSTANCE_BYTES_MAX: u64 = 2 << 20;
 
 // Sizes on a machine of 64 bits, rounded up; wasmtime 48, `VMOffsets`, `VMComponentOffsets` and `vm::Instance`.

@@ -26,8 +26,8 @@ const SUFFIX: &str = "wasm";
 #[derive(Clone)]
 pub(crate) struct Kept {
     dir: PathBuf,
-    /// The commit whose bytes were written last, by key. Held while files are written and removed, so that a late writer
-    /// neither replaces nor removes newer bytes.
+    /// The commit whose bytes were written last, by key. Held while files are written and removed, so that a late
+    /// writer neither replaces nor removes newer bytes.
     written: Arc<Mutex<BTreeMap<String, u64>>>,
     /// The newest commit.
     newest: Arc<AtomicU64>,

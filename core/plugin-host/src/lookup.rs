@@ -3,8 +3,8 @@
 //! The system's lookup holds its thread until a name server answers, and cannot be ended. On the blocking threads of
 //! the runtime, which files and every other provider share, one guest that asks for slow names with short time limits
 //! would soon hold all of them. So each lookup has a thread of its own, of which there are few: a provider has
-//! [`PROVIDER_LOOKUPS_MAX`] and a host [`LOOKUPS_MAX`]. A place is free again when the system's lookup returns, not when
-//! the request is given up. Requests for one name share a lookup. One that finds no place is answered as not sent.
+//! [`PROVIDER_LOOKUPS_MAX`] and a host [`LOOKUPS_MAX`]. A place is free again when the system's lookup returns, not
+//! when the request is given up. Requests for one name share a lookup. One that finds no place is answered as not sent.
 //!
 //! Not here: which addresses are allowed (see `grants`), and requests (see `egress`).
 

@@ -18,8 +18,8 @@ const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 /// writes.
 const FLOOR_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What the engine writes for a byte of a batch, with a margin: a page is written as a whole now and then, and what it
-/// replaces is freed later. Records of 100 bytes to 32 KiB, written again in random order in batches of 50 KiB to 2 MiB,
-/// took 2.1 to 4.4 bytes each on average and 5.2 at most; the file grew by at most 4.
+/// replaces is freed later. Records of 100 bytes to 32 KiB, written again in random order in batches of 50 KiB to 2
+/// MiB, took 2.1 to 4.4 bytes each on average and 5.2 at most; the file grew by at most 4.
 const WRITTEN_FOR_A_BYTE: u64 = 8;
 /// Bytes of keys and values after which a batch ends. One more change may follow them.
 const BATCH_BYTES_MAX: u64 = FLOOR_BYTES_MAX / WRITTEN_FOR_A_BYTE;

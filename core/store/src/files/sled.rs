@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{FileId, RoomId};
-use crate::engine::sled::keys::chat as key;
+use crate::engine::sled::keys::{FILES_UNCOUNTED, chat as key};
 use crate::engine::sled::record::{Record, decode, decode_u64, encode_u64};
 use crate::engine::sled::txn::Txn;
 use crate::engine::sled::{Sled, error};
@@ -17,7 +17,7 @@ use crate::{StoreError, Timestamp, UserId};
 impl Sled {
     /// Sums what files hold anew, if that is due. Before anything else changes the store.
     pub(crate) fn files_recount(&self) -> Result<(), StoreError> {
-        if self.tree.get(key::FILES_UNCOUNTED).map_err(error::read)?.is_none() {
+        if self.tree.get(FILES_UNCOUNTED).map_err(error::read)?.is_none() {
             return Ok(());
         }
         let mut sums: BTreeMap<u64, u64> = BTreeMap::new();
@@ -30,7 +30,7 @@ impl Sled {
             *sum = sum.saturating_add(record.held());
         }
         self.change_blocking(move |txn| {
-            txn.delete(key::FILES_UNCOUNTED.into());
+            txn.delete(FILES_UNCOUNTED.into());
             let total = sums.values().fold(0, |total: u64, sum| total.saturating_add(*sum));
             if !sums.is_empty() {
                 txn.put(key::FILE_TOTAL.into(), encode_u64(total));

@@ -90,8 +90,8 @@ impl Flight {
 }
 
 /// Payments that this process began and has not asked about. Their records say that a question may have been heard,
-/// which spares the record of the first one; this says that none was. A process that restarted goes by the record, which
-/// is the careful answer. So does each of several gateways over one store: any of them may have asked.
+/// which spares the record of the first one; this says that none was. A process that restarted goes by the record,
+/// which is the careful answer. So does each of several gateways over one store: any of them may have asked.
 #[derive(Default)]
 pub(super) struct Unasked {
     payments: Mutex<HashSet<PaymentId>>,

@@ -38,8 +38,8 @@ impl Payments {
         Payments { store, clock, flights, unasked, holds, lists, refused, scans, begun, beginning }
     }
 
-    /// Waits until no payment is being stored, and lets none begin until the guard is dropped. Whoever removes a gateway
-    /// counts its open payments meanwhile: one that was chosen before would be stored unseen.
+    /// Waits until no payment is being stored, and lets none begin until the guard is dropped. Whoever removes a
+    /// gateway counts its open payments meanwhile: one that was chosen before would be stored unseen.
     pub async fn pause_beginning(&self) -> RwLockWriteGuard<'_, ()> {
         self.beginning.write().await
     }

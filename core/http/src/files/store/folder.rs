@@ -8,7 +8,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,8 +17,7 @@ use futures_util::{StreamExt, stream};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
-use super::incoming::random_name;
-use super::lock;
+use super::incoming::{random_name, sync_dir};
 use crate::descriptors::{Use, is_set_aside};
 
 /// Bytes read at once.
@@ -43,8 +42,12 @@ impl Folder {
         self.root.join(path.trim_start_matches('/'))
     }
 
+    fn durable(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_durable(&self, folder: &Path) -> bool {
-        lock(&self.durable).as_deref() == Some(folder)
+        self.durable().as_deref() == Some(folder)
     }
 
     /// Renames into a folder, creating it if missing, and syncs all that is new.
@@ -57,7 +60,7 @@ impl Folder {
             }
             match tokio::fs::rename(from, to).await {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !last => {
-                    *lock(&self.durable) = None;
+                    *self.durable() = None;
                 }
                 other => {
                     other?;
@@ -74,7 +77,7 @@ impl Folder {
                     break;
                 }
             }
-            *lock(&self.durable) = Some(folder.to_owned());
+            *self.durable() = Some(folder.to_owned());
         }
         Ok(())
     }
@@ -115,7 +118,7 @@ impl FilePlace for Folder {
         // A day's folder is removed with its last file; a folder that is not empty stays.
         for folder in place.ancestors().skip(1).take(3) {
             if tokio::fs::remove_dir(folder).await.is_ok() {
-                *lock(&self.durable) = None;
+                *self.durable() = None;
             } else {
                 break;
             }
@@ -160,10 +163,4 @@ async fn read_piece(file: &mut File, left: u64) -> io::Result<Bytes> {
 /// Whether a file is gone, whoever removed it.
 pub(super) fn removed(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-}
-
-/// Syncs the names in a folder.
-pub(super) async fn sync_dir(folder: &Path) -> io::Result<()> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder).await?.sync_all().await
 }

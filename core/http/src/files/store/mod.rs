@@ -356,11 +356,11 @@ impl FileStore {
     /// Makes the names of received files durable. The first call syncs the folders above, too: an earlier process may
     /// have made them right before the power failed.
     async fn sync_incoming(&self) -> io::Result<()> {
-        folder::sync_dir(&self.incoming).await?;
+        incoming::sync_dir(&self.incoming).await?;
         if !self.is_incoming_durable.load(Ordering::Relaxed) {
             // `uploads`, and the data folder.
             for above in self.incoming.ancestors().skip(1).take(2) {
-                folder::sync_dir(above).await?;
+                incoming::sync_dir(above).await?;
             }
             self.is_incoming_durable.store(true, Ordering::Relaxed);
         }

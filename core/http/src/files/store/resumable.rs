@@ -243,8 +243,8 @@ impl FileStore {
         let incoming = Incoming::written(self.part(&upload.id), &upload.id, self.chat.clone()).await?;
         let kept = match self.keep(incoming, words, limits).await {
             Ok(kept) => kept,
-            // Its bytes are back, and a later request completes it. Where the record may be stored, the next start finds
-            // the bytes and decides.
+            // Its bytes are back, and a later request completes it. Where the record may be stored, the next start
+            // finds the bytes and decides.
             Err(error) if error.is_temporary() => return Err(error),
             Err(error) => {
                 self.give_up(upload).await?;

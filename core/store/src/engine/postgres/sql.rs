@@ -429,8 +429,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Prepares what [`begin`] sends. On a connection that has it there is nothing to wait for; on a new one, what is joined
-/// with it would be sent first, before the term is compared, and its error would be hidden behind theirs.
+/// Prepares what [`begin`] sends. On a connection that has it there is nothing to wait for; on a new one, what is
+/// joined with it would be sent first, before the term is compared, and its error would be hidden behind theirs.
 async fn prepare(client: &Client, opening: &Opening) -> Result<(), tokio_postgres::Error> {
     if opening.entry.is_some() {
         client.prepare_cached(ENTER).await?;

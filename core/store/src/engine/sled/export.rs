@@ -31,9 +31,9 @@ const REMOVED: u32 = u32::MAX - 1;
 const KEY_BYTES_MAX: u32 = 64 * 1024;
 const VALUE_BYTES_MAX: u32 = 256 * 1024 * 1024;
 /// Sequences whose numbers also live outside: in tokens, links, banks, event receivers and the programs of merchants.
-/// The store forgets numbers given out after the export, the outside does not, so an imported store continues far above.
-/// Otherwise a forgotten session's token would open somebody else's session, and a merchant would capture somebody
-/// else's spend.
+/// The store forgets numbers given out after the export, the outside does not, so an imported store continues far
+/// above. Otherwise a forgotten session's token would open somebody else's session, and a merchant would capture
+/// somebody else's spend.
 pub(crate) const KEPT_OUTSIDE: [&[u8]; 10] = [
     keys::USER_SEQUENCE,
     keys::SESSION_SEQUENCE,

@@ -50,6 +50,8 @@ pub(crate) const UNBOUND_SESSIONS: &[u8] = b"munbound-sessions";
 pub(crate) const KEY_MARK: &[u8] = b"mkey-mark";
 /// The last user whose name has an entry by its look.
 pub(crate) const LOOKS: &[u8] = b"mlooks";
+/// There while the sums of files are those of an older format.
+pub(crate) const FILES_UNCOUNTED: &[u8] = b"mfiles-uncounted";
 pub(crate) const USER_SEQUENCE: &[u8] = b"mseq-user";
 
 pub(crate) const SESSION_SEQUENCE: &[u8] = b"mseq-session";

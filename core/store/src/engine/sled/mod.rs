@@ -68,7 +68,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     // Files count with their texts and a fixed part, which older versions would not take off again. The sums are taken
     // anew when the store is opened.
     |txn| {
-        txn.put(keys::chat::FILES_UNCOUNTED.into(), sled::IVec::default());
+        txn.put(keys::FILES_UNCOUNTED.into(), sled::IVec::default());
         Ok(())
     },
 ];

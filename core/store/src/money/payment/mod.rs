@@ -363,9 +363,9 @@ pub enum PaymentSettled {
     Now(Payment),
     /// Already paid, or unknown to its gateway. Nothing changed. As it is now.
     Was(Payment),
-    /// The receipt number belongs to another payment of the gateway, or, when a claim had named it, of another entry with
-    /// the same plugin: entries can be renamed, and two of them may use one account. Nothing was credited. A pending payment failed, unless a claim
-    /// had named the number: then the claim is dropped.
+    /// The receipt number belongs to another payment of the gateway, or, when a claim had named it, of another entry
+    /// with the same plugin: entries can be renamed, and two of them may use one account. Nothing was credited. A
+    /// pending payment failed, unless a claim had named the number: then the claim is dropped.
     ReceiptReused(Payment),
     /// The wallet cannot hold that much. Nothing changed.
     TooLarge,

@@ -163,8 +163,8 @@ impl Store {
         on_engine!(self, read reversals_undecided(limit))
     }
 
-    /// Stores the result of a question and returns the reversal. An ended one stays unchanged, but one that was refused,
-    /// and not decided, is done when the gateway says so.
+    /// Stores the result of a question and returns the reversal. An ended one stays unchanged, but one that was
+    /// refused, and not decided, is done when the gateway says so.
     ///
     /// # Errors
     ///

@@ -42,8 +42,6 @@ pub(crate) const FILES: &[u8] = b"Cf";
 pub(crate) const FILE_BYTES: &[u8] = b"Cq";
 /// What all files hold.
 pub(crate) const FILE_TOTAL: &[u8] = b"mfile-bytes";
-/// There while the sums of files are those of an older format.
-pub(crate) const FILES_UNCOUNTED: &[u8] = b"mfiles-uncounted";
 pub(crate) const SWEEPS: &[u8] = b"Cz";
 
 pub(crate) fn room(room: RoomId) -> IVec {
