@@ -19,7 +19,7 @@ pub(crate) fn config(database: &str, bus: &str, more: &str) -> String {
 }
 
 /// A gateway without an endpoint delivers no events, and does not hold that task.
-const ENDPOINT: &str = "[webhooks.endpoints.shop]\nurl = \"http://127.0.0.1:9/\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3\"\n";
+const ENDPOINT: &str = "[webhooks.endpoints.shop]\nurl = \"https://shop.example/\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3\"\n";
 
 /// Two gateways in this process, and what they share.
 pub(crate) struct Two {

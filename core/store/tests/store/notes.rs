@@ -45,7 +45,7 @@ async fn notes_are_bounded_in_size_and_number() {
         assert_eq!(put(&store, &format!("{name}n"), None, Some("v")).await, NotePut::Full);
         assert_eq!(put(&store, "a", None, Some(&format!("{value}v"))).await, NotePut::Full);
         // A few at a time: they wait for each other, and none does so for longer than a connection is waited for.
-        let mut puts = tokio::task::JoinSet::new();
+        let mut puts = tokio::task::JoinSet::<Result<NotePut, chelseru_store::StoreError>>::new();
         for number in 1..NOTES_MAX {
             if puts.len() >= 32 {
                 assert_eq!(puts.join_next().await.unwrap().unwrap().unwrap(), NotePut::Done);
