@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use chelseru_domain::login::token::Tokens;
 use chelseru_domain::operator::audit::{AuditEvent, AuditKind};
-use chelseru_plugin_host::{Change, Failure, Reader, WatchPaths, Watcher};
+use chelseru_plugin_host::{Change, Reader, WatchPaths, Watcher};
 use chelseru_store::StoreError;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -351,17 +351,8 @@ async fn apply_plugins(app: &App, overtake: &CancellationToken) -> Applied {
             return Applied::Done;
         }
     };
-    for Failure { name, error, .. } in candidate.failures() {
-        app.metrics.reload(false);
-        // The old plugin keeps serving, even when its file is deleted; the log shows how many payments depend on it.
-        let open = open.0.get(name).map_or(0, |waiting| waiting.payments);
-        let reason = short(error);
-        let detail = if open > 0 { format!("open payments: {open}; {reason}") } else { reason };
-        app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(name).detail(detail));
-        if open > 0 {
-            tracing::error!(plugin.id = %name, open, "plugin kept: it still has open payments");
-        }
-    }
+    let failures = candidate.failures().iter().map(|failure| (failure.name.clone(), short(&failure.error)));
+    let failures: Vec<_> = failures.collect();
     let before = app.registry.snapshot();
     match install(app, candidate).await {
         Ok(left_alone) if left_alone.is_empty() => {}
@@ -370,6 +361,16 @@ async fn apply_plugins(app: &App, overtake: &CancellationToken) -> Applied {
         Err(error) => {
             tracing::error!(%error, "plugins are unchanged: the open payments could not be read");
             return Applied::Done;
+        }
+    }
+    for (name, reason) in failures {
+        app.metrics.reload(false);
+        // The old plugin keeps serving, even when its file is deleted; the log shows how many payments depend on it.
+        let open = open.0.get(&name).map_or(0, |waiting| waiting.payments);
+        let detail = if open > 0 { format!("open payments: {open}; {reason}") } else { reason };
+        app.audit(AuditEvent::new(AuditKind::PluginRefused).subject(&name).detail(detail));
+        if open > 0 {
+            tracing::error!(plugin.id = %name, open, "plugin kept: it still has open payments");
         }
     }
     for (name, provider) in app.registry.snapshot().iter() {

@@ -142,15 +142,9 @@ impl Postgres {
         after: (UserId, UserId),
         limit: usize,
     ) -> Result<Option<(UserId, UserId)>, StoreError> {
-        self.change((user, after, limit), |sql, &(user, after, limit)| {
-            Box::pin(async move {
-                let remove = "delete from chat_block where ctid in
-                    (select ctid from chat_block where blocked = $1 limit $2)";
-                let removed = sql.run(remove, &[&int(user.0), &int(limit as u64)]).await?;
-                Ok((removed == limit as u64).then_some(after))
-            })
-        })
-        .await
+        let remove = "delete from chat_block where ctid in
+            (select ctid from chat_block where blocked = $1 limit $2)";
+        self.remove_of_other(remove, user, after, limit).await
     }
 
     /// As [`Postgres::erasure_blocks`].
@@ -160,10 +154,21 @@ impl Postgres {
         after: (UserId, UserId),
         limit: usize,
     ) -> Result<Option<(UserId, UserId)>, StoreError> {
-        self.change((user, after, limit), |sql, &(user, after, limit)| {
+        let remove = "delete from chat_decline where ctid in
+            (select ctid from chat_decline where asker = $1 limit $2)";
+        self.remove_of_other(remove, user, after, limit).await
+    }
+
+    /// Removes what other users have about a user, by a statement.
+    async fn remove_of_other(
+        &self,
+        remove: &'static str,
+        user: UserId,
+        after: (UserId, UserId),
+        limit: usize,
+    ) -> Result<Option<(UserId, UserId)>, StoreError> {
+        self.change((remove, user, after, limit), |sql, &(remove, user, after, limit)| {
             Box::pin(async move {
-                let remove = "delete from chat_decline where ctid in
-                    (select ctid from chat_decline where asker = $1 limit $2)";
                 let removed = sql.run(remove, &[&int(user.0), &int(limit as u64)]).await?;
                 Ok((removed == limit as u64).then_some(after))
             })

@@ -293,7 +293,10 @@ impl Payments {
             Next::AskAt(at) => {
                 let checked = CheckedLater { at, question, claim: claim.clone(), failed };
                 let after = self.ask_later(payment, checked).await?;
-                self.ask_late(after, late, claim, at).await?
+                match late || question == Question::Unheard {
+                    true => after,
+                    false => self.ask_late(after, claim, at).await?,
+                }
             }
             Next::End { .. } if late => {
                 let at = now.plus(verdict::delay(payment.attempts));
@@ -381,11 +384,10 @@ impl Payments {
     async fn ask_late(
         &self,
         payment: Payment,
-        was_late: bool,
         claim: Option<KeptClaim>,
         at: Timestamp,
     ) -> Result<Payment, StoreError> {
-        if was_late || !payment.may_be_late() {
+        if !payment.may_be_late() {
             return Ok(payment);
         }
         let step = self.store.payment_claimed(payment.id, claim, Some(at)).await?;

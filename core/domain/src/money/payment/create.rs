@@ -290,7 +290,7 @@ fn draft(
     }
 }
 
-/// See [`Payment::plugin`].
+/// What a payment notes of the plugin that begins it, `NAME@DIGEST`: see [`Payment::plugin`].
 #[must_use]
 pub fn began_by(gateway: &dyn PaymentGateway) -> String {
     format!("{}@{}", gateway.plugin(), gateway.digest())

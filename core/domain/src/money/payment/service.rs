@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use chelseru_store::{Payment, PaymentId, Store, StoreError};
+use tokio::sync::{RwLock, RwLockWriteGuard};
 
 use super::flight::{Flights, Holds, Refused, Unasked};
 use super::lists::Lists;
 use super::scan::Scans;
-use tokio::sync::{RwLock, RwLockWriteGuard};
-
 use crate::Clock;
 use crate::ids::UserId;
 use crate::rate::{Board, Rates};

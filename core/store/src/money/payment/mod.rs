@@ -511,7 +511,8 @@ impl Store {
 
     /// Counts a check without a clear answer, and sets the next check. [`Question::Unheard`] undoes what
     /// [`Store::payment_started`] or [`Store::payment_claimed`] recorded. A claim that was asked about before it was
-    /// stored is stored in the same change.
+    /// stored is stored in the same change, and those whose question failed are put behind the others. A payment that
+    /// has ended, without a late question, stays unchanged.
     ///
     /// # Errors
     ///
