@@ -4,7 +4,8 @@
 //! and again or answer with megabytes; components that compile for long, are refused, replaced, copied slowly, or are
 //! no plugins at all. Both neighbours are asked over HTTP: `health/`, and `otp/send/`, which calls the sandbox's plugin
 //! and commits. The same load without the gateway shows what it does to anybody: as many threads that only compute, or
-//! the same files in a folder that nobody watches, on the disk to which calls commit.
+//! the same files in a folder that nobody watches, on the disk to which calls commit. What the machine does by itself
+//! shows when both are asked alone twice.
 
 use std::any::Any;
 use std::path::Path;
@@ -20,12 +21,12 @@ use chelseru_tests::{TestGateway, folder};
 use crate::kit::{self, Scripted};
 use crate::measure::{Connection, median, micros, percentile, runtime, sorted};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 /// Requests of each neighbour that a p99 is taken of, at most.
-const HEALTH: usize = 2000;
-const CALLS: usize = 300;
+const HEALTH: usize = 20_000;
+const CALLS: usize = 1000;
 /// And how long they are asked for at most. A neighbour that is held up answers few.
-const ASKING: Duration = Duration::from_secs(1);
+const ASKING: Duration = Duration::from_secs(3);
 /// Callers of a guest that misbehaves.
 const CALLERS: usize = 12;
 /// From the end of a call to the same caller's next one: what the guest does is measured, not how often it is asked.
@@ -131,11 +132,13 @@ impl Neighbours {
         sorted(samples.into_iter())
     }
 
-    /// Measures alone, beside the bare load, and beside what `start` starts, in turns, and prints the medians.
+    /// Measures alone, alone again, beside the bare load, and beside what `start` starts, in turns, and prints the
+    /// medians.
     fn beside<A>(&mut self, what: &str, bare: &Bare<'_>, start: impl Fn() -> A, end: impl Fn(A)) {
-        let mut rounds: [Vec<[f64; 2]>; 3] = Default::default();
+        let mut rounds: [Vec<[f64; 2]>; 4] = Default::default();
         for _ in 0..ROUNDS {
             rounds[0].push(self.p99());
+            rounds[3].push(self.p99());
             let load = (bare.start)();
             std::thread::sleep(SETTLE);
             rounds[1].push(self.p99());
@@ -154,9 +157,10 @@ impl Neighbours {
                 median(pairs.map(|(with, alone)| with[index] / alone[index]).collect())
             };
             println!(
-                "  {name:8} p99 alone {:.0} µs, beside it {:.0} µs, {:.2}x (reach: {REACH}x); \
+                "  {name:8} p99 alone {:.0} µs, again {:.2}x, beside it {:.0} µs, {:.2}x (reach: {REACH}x); \
                  beside {} {:.0} µs, {:.2}x",
                 of(0),
+                ratio(3),
                 of(2),
                 ratio(2),
                 bare.name,

@@ -5,13 +5,12 @@
 //! Those threads are one less than there are cores, step back behind others, and let others go first after each short
 //! turn. What such a call spawns and waits for stays with the caller's runtime.
 //!
-//! The priority alone does not suffice. Of the threads that could run, Linux (6.18) chooses first who had less than its
-//! share, so one that computes without an end is chosen before one of the gateway's that has just computed and was
-//! interrupted, whatever their priorities are. It then runs until the next tick, 4 ms with the usual settings. Who lets
-//! others go first gives its share up. The p99 of calls that commit is 0.95 to 1.2 times that alone beside guests that
-//! loop in such turns; it was 2.7 to 3 without them. Pauses in their place made it 1.0 to 1.3, that of `health/` 1.2 to
-//! 1.9, and took more than half of the time.
-//! The price: such calls take ten times as long beside other programs that want all of the machine.
+//! The priority alone does not suffice (see `scheduler`). Who lets others go first gives its share up, and who asks for
+//! longer slices than others is interrupted by whoever wakes up. The p99 of calls that commit is 0.8 to 1.1 times that
+//! alone beside guests that loop. It was 2.7 to 3 with the priority alone, and 1.3 to 1.5 with the turns too, where the
+//! clock that ends a turn had to wait for the guest. Pauses in place of the turns made it 1.0 to 1.3, that of `health/`
+//! 1.2 to 1.9, and took more than half of the time.
+//! The price: such calls take ten to thirty times as long beside programs of the same group that want all of the machine.
 //! Not here: when a call is interrupted and what it has used (see `meter`), and the clock (see `clock`).
 
 use std::panic::resume_unwind;
@@ -26,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, TURN};
 use crate::meter::Meter;
+use crate::scheduler;
 
 /// A call begins aside when the last ones took more CPU than this in the mean. Changing threads costs some 10 µs. A
 /// call of a shipped plugin takes some 15 µs, and 600 µs where the host is built without optimisation. Twelve calls at
@@ -33,9 +33,8 @@ use crate::meter::Meter;
 const LONG: Duration = Duration::from_micros(if cfg!(debug_assertions) { 5000 } else { 100 });
 /// The last call counts as much as this many before it in the mean.
 const MEAN_OF: u32 = 8;
-/// How far the threads step back (`nice`): beside one that does not, each gets a tenth of a core.
-#[cfg(target_os = "linux")]
-const STEP_BACK: i32 = 10;
+/// How far the threads step back (`nice`): beside one that does not, each gets a quarter of a core.
+const STEP_BACK: i32 = 5;
 
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -91,19 +90,12 @@ fn threads() -> Option<Runtime> {
     let threads = Builder::new_multi_thread()
         .worker_threads((cores - 1).max(1))
         .thread_name("plugin-aside")
-        .on_thread_start(step_back)
+        .on_thread_start(|| scheduler::step_back(STEP_BACK))
         .build();
     if let Err(error) = &threads {
         tracing::warn!(%error, "plugins that compute for long go on beside all others");
     }
     threads.ok()
-}
-
-/// Lets other threads go first. A system that refuses this, or that knows it only of whole processes, changes nothing
-/// else.
-fn step_back() {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(STEP_BACK);
 }
 
 /// A call, wherever it computes. Dropped, it ends, and sends nothing from then on.

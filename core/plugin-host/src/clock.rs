@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 
+use crate::scheduler;
+
 /// How long a call computes at once while it is aside: the period of the clock meanwhile.
 pub(crate) const TURN: Duration = Duration::from_micros(200);
 /// Fast ticks that follow when no call computes any more: one that let others go first goes on in a moment.
@@ -29,6 +31,7 @@ impl Clock {
         let clock = Arc::new(Clock { tick, hurried: AtomicU32::new(0), thread: OnceLock::new() });
         let (engine, ticking) = (engine.weak(), Arc::clone(&clock));
         let run = move || {
+            scheduler::go_first();
             let mut lingers = 0;
             loop {
                 if ticking.hurried.load(Ordering::Relaxed) > 0 {

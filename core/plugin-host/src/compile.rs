@@ -6,7 +6,7 @@
 //! standard input and writes the code to standard output, so no file of code passes between the two. It ends when its
 //! standard input closes, so it does not outlive its parent, and it is killed when the caller of [`Child::compile`]
 //! leaves: a newer edit does not wait for it.
-//! Beside calls it leaves a core and computes in a session of its own (see [`step_back`]), so that they do not wait.
+//! Beside calls it leaves a core, computes in short turns and in a session of its own (see [`step_back`]): they do not wait.
 //! Not here: keeping the code (see `cache`).
 
 use std::ffi::OsString;
@@ -22,6 +22,7 @@ use wasmtime::Engine;
 
 use crate::engine::{self, Allocation};
 use crate::plugin::LoadError;
+use crate::scheduler;
 use crate::text::{TEXT_CHARS_MAX, error_text, escaped};
 
 /// Compiled code is about ten times its component; more is not taken.
@@ -30,12 +31,18 @@ const CODE_BYTES_MAX: u64 = 512 << 20;
 const WALL_FACTOR: u32 = 5;
 /// And at least this long.
 const WALL_TIME_MIN: Duration = Duration::from_secs(60);
-/// How far a child steps back behind calls: at 10, about a tenth of a contended core.
-const NICE: i32 = 10;
+/// How far a child's threads step back (`nice`). Beside calls, the turns do more.
+const NICE: i32 = 2;
+/// How far a child steps back as a group of its own: at 10, about a tenth of a contended core.
+const GROUP_NICE: i32 = 10;
 /// A child has one thread for each such part of its memory, and at most one for each core that it may have. A thread
 /// takes up to 22 MiB beside the code it works on (measured with one to sixteen), so without this a component that
 /// compiles within its limit on two cores would not on sixty-four.
 const BYTES_PER_THREAD: u64 = 64 << 20;
+/// How long a thread computes at once beside calls.
+const TURN: Duration = Duration::from_micros(300);
+/// The stack of a thread: as much as a program's first one usually has.
+const STACK_BYTES: usize = 8 << 20;
 /// What a child says first.
 const DONE: u8 = 0;
 const REFUSED: u8 = 1;
@@ -44,8 +51,8 @@ const ERROR_BYTES_MAX: u64 = 4 << 10;
 /// What the standard library and the system say when memory is refused.
 const NO_MEMORY: [&str; 4] =
     ["memory allocation of", "Cannot allocate memory", "out of memory", "failed to spawn thread"];
-/// Bytes of a request before the component.
-const HEAD_BYTES: usize = 25;
+/// Bytes of a request before the component: two flags, the limits and the component's length.
+const HEAD_BYTES: usize = 26;
 
 /// Where components are compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,9 +152,10 @@ impl Child<'_> {
     fn head(&self, component: &[u8]) -> [u8; HEAD_BYTES] {
         let mut head = [0; HEAD_BYTES];
         head[0] = u8::from(self.allocation == Allocation::OnDemand);
-        head[1..9].copy_from_slice(&self.limits.memory_bytes_max.to_le_bytes());
-        head[9..17].copy_from_slice(&self.limits.cpu_time_max.as_secs().max(1).to_le_bytes());
-        head[17..].copy_from_slice(&(component.len() as u64).to_le_bytes());
+        head[1] = u8::from(self.beside_calls);
+        head[2..10].copy_from_slice(&self.limits.memory_bytes_max.to_le_bytes());
+        head[10..18].copy_from_slice(&self.limits.cpu_time_max.as_secs().max(1).to_le_bytes());
+        head[18..].copy_from_slice(&(component.len() as u64).to_le_bytes());
         head
     }
 
@@ -219,9 +227,9 @@ fn compile_answer() -> io::Result<(u8, Vec<u8>)> {
     let mut head = [0; HEAD_BYTES];
     io::stdin().lock().read_exact(&mut head)?;
     let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
-    limit_self(number(1), number(9))?;
+    limit_self(number(2), number(10))?;
     // Its exact length: a vector that grows holds the old one beside the new one, three times as much for a moment.
-    let length = number(17);
+    let length = number(18);
     let mut component = Vec::new();
     component
         .try_reserve_exact(usize::try_from(length).map_err(io::Error::other)?)
@@ -235,7 +243,18 @@ fn compile_answer() -> io::Result<(u8, Vec<u8>)> {
     let allocation = if head[0] == 0 { Allocation::Pooling } else { Allocation::OnDemand };
     let engine =
         Engine::new(&engine::config_for_code(allocation)).map_err(|e| io::Error::other(error_text(&e)))?;
-    Ok(match precompile(&engine, &component) {
+    // All of it in threads that the engine's own library makes, so that each of them knows its turns.
+    let beside_calls = head[1] != 0;
+    let threads = rayon::ThreadPoolBuilder::new()
+        .stack_size(STACK_BYTES)
+        .start_handler(move |_| {
+            if beside_calls {
+                scheduler::give_way_every(TURN);
+            }
+        })
+        .build()
+        .map_err(|_| no_memory())?;
+    Ok(match threads.install(|| precompile(&engine, &component)) {
         Ok(code) => (DONE, code),
         Err(error) => (REFUSED, error_text(&error).into_bytes()),
     })
@@ -270,17 +289,20 @@ fn limit_self(memory_bytes_max: u64, cpu_secs_max: u64) -> io::Result<()> {
 
 /// Calls are more urgent than compiling. A system that refuses a part of this changes nothing else.
 ///
-/// The lower priority alone does not suffice where the child shares a group of the scheduler with the gateway: of those
-/// that could run, Linux (6.18) chooses first who had less than its share, which a thread of the gateway that has just
-/// computed did not, and lets it run until the next tick of 4 ms. Of 1,000 calls that commit, 20 waited for that. Linux
-/// groups processes by session (sched(7), "The autogroup feature"), so a session of its own, with a group that steps
-/// back as a whole, ends it. Where a service manager groups them by cgroups instead, the priority is what is left.
+/// The lower priority alone does not suffice where the child shares a group of the scheduler with the gateway (see
+/// `scheduler`): of 1,000 calls that commit, 20 waited for 4 ms. A Linux that groups processes by session (sched(7), "The
+/// autogroup feature") gets a session of its own, with a group that steps back as a whole. Where a service manager or a
+/// container groups them by cgroups instead, the turns of the threads are what helps.
 #[cfg(unix)]
 fn step_back() {
+    #[cfg(target_os = "linux")]
+    scheduler::step_back(NICE);
+    // Elsewhere `nice` is of the whole process.
+    #[cfg(not(target_os = "linux"))]
     let _ = rustix::process::nice(NICE);
     let _ = rustix::process::setsid();
     #[cfg(target_os = "linux")]
-    let _ = std::fs::write("/proc/self/autogroup", NICE.to_string());
+    let _ = std::fs::write("/proc/self/autogroup", GROUP_NICE.to_string());
 }
 
 /// Without limits of processes, only the parent's wall clock ends a child.

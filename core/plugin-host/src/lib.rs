@@ -85,6 +85,7 @@ mod plugin;
 mod prepare;
 mod provider;
 mod registry;
+mod scheduler;
 mod setting;
 mod state;
 mod stats;
