@@ -281,6 +281,7 @@ async fn metrics_the_list_and_the_audit_log_say_how_each_plugin_does() {
     assert!((65_536.0..131_072.0).contains(&of("chelseru_plugin_memory_bytes_max")));
     assert!(of("chelseru_plugin_http_requests_total") >= 3.0);
     assert!(of("chelseru_plugin_http_bytes_out_total") > 0.0);
+    assert_eq!(of("chelseru_plugin_lookups_refused_total"), 0.0, "every lookup had a place");
     assert!(of("chelseru_plugin_http_bytes_in_total") > 0.0);
     assert!(of("chelseru_plugin_compile_seconds") >= 0.0);
     assert_eq!(of("chelseru_plugin_calls_in_flight"), 0.0);

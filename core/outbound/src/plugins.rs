@@ -64,6 +64,7 @@ pub fn measure(registry: &Registry, meter: &dyn Meter) {
             ("chelseru_plugin_http_requests_total", calls.http_requests),
             ("chelseru_plugin_http_bytes_out_total", calls.http_bytes_out),
             ("chelseru_plugin_http_bytes_in_total", calls.http_bytes_in),
+            ("chelseru_plugin_lookups_refused_total", calls.lookups_refused),
             ("chelseru_plugin_reload_failures_total", entry.reload_failures),
         ] {
             meter.total(name, &provider, value);

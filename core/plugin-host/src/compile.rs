@@ -6,7 +6,7 @@
 //! standard input and writes the code to standard output, so no file of code passes between the two. It ends when its
 //! standard input closes, so it does not outlive its parent, and it is killed when the caller of [`Child::compile`]
 //! leaves: a newer edit does not wait for it.
-//! Beside calls it leaves a core, computes in short turns and in a session of its own (see [`step_back`]): they do not wait.
+//! Beside calls it leaves a core, and computes in short turns and in a session of its own (see [`step_back`]).
 //! Not here: keeping the code (see `cache`).
 
 use std::ffi::OsString;
@@ -41,8 +41,8 @@ const GROUP_NICE: i32 = 10;
 const BYTES_PER_THREAD: u64 = 64 << 20;
 /// How long a thread computes at once beside calls.
 const TURN: Duration = Duration::from_micros(300);
-/// The stack of a thread: as much as a program's first one usually has.
-const STACK_BYTES: usize = 8 << 20;
+/// The stack of a thread. It counts as the child's memory.
+const STACK_BYTES: usize = 4 << 20;
 /// What a child says first.
 const DONE: u8 = 0;
 const REFUSED: u8 = 1;
@@ -290,9 +290,9 @@ fn limit_self(memory_bytes_max: u64, cpu_secs_max: u64) -> io::Result<()> {
 /// Calls are more urgent than compiling. A system that refuses a part of this changes nothing else.
 ///
 /// The lower priority alone does not suffice where the child shares a group of the scheduler with the gateway (see
-/// `scheduler`): of 1,000 calls that commit, 20 waited for 4 ms. A Linux that groups processes by session (sched(7), "The
-/// autogroup feature") gets a session of its own, with a group that steps back as a whole. Where a service manager or a
-/// container groups them by cgroups instead, the turns of the threads are what helps.
+/// `scheduler`): of 1,000 calls that commit, 20 waited for 4 ms. A Linux that groups processes by session (sched(7),
+/// "The autogroup feature") gets a session of its own, with a group that steps back as a whole. Where a service manager
+/// or a container groups them by cgroups instead, the turns of the threads are what helps.
 #[cfg(unix)]
 fn step_back() {
     #[cfg(target_os = "linux")]

@@ -127,6 +127,11 @@ pub(super) const HELP: &[Help] = &[
     counter("chelseru_plugin_http_bytes_out_total", "provider", "bytes that the plugin sent"),
     counter("chelseru_plugin_http_bytes_in_total", "provider", "bytes that the plugin received"),
     counter(
+        "chelseru_plugin_lookups_refused_total",
+        "provider",
+        "requests not sent because too many name lookups had no answer yet",
+    ),
+    counter(
         "chelseru_plugin_reload_failures_total",
         "provider",
         "states of a provider entry that were refused",
