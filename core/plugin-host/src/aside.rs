@@ -6,7 +6,7 @@
 //! turn. What such a call spawns and waits for stays with the caller's runtime.
 //!
 //! The priority alone does not suffice (see `scheduler`). Who lets others go first gives its share up, and who asks for
-//! longer slices than others is interrupted by whoever wakes up. The p99 of calls that commit is 0.8 to 1.1 times that
+//! longer slices than others is interrupted by whoever wakes up. The p99 of calls that commit is 0.8 to 1.2 times that
 //! alone beside guests that loop. It was 2.7 to 3 with the priority alone, and 1.3 to 1.5 with the turns too, where the
 //! clock that ends a turn had to wait for the guest. Pauses in place of the turns made it 1.0 to 1.3, that of `health/`
 //! 1.2 to 1.9, and took more than half of the time.
