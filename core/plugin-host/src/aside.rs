@@ -10,7 +10,7 @@
 //! alone beside guests that loop. It was 2.7 to 3 with the priority alone, and 1.3 to 1.5 with the turns too, where the
 //! clock that ends a turn had to wait for the guest. Pauses in place of the turns made it 1.0 to 1.3, that of `health/`
 //! 1.2 to 1.9, and took more than half of the time.
-//! The price: such calls take ten to thirty times as long beside programs of their group that want all of the machine.
+//! The price: such calls take up to thirty times as long beside programs of their group that want all of the machine.
 //! Not here: when a call is interrupted and what it has used (see `meter`), and the clock (see `clock`).
 
 use std::panic::resume_unwind;

@@ -39,7 +39,8 @@ pub(crate) fn go_first() {
 }
 
 /// Lets others go before the calling thread after each turn of this length, from now on and whatever it does: a timer's
-/// signal (SIGALRM, which is the process's from then on) interrupts it. For threads whose code knows no turns.
+/// signal (SIGALRM, which is the process's from then on) interrupts it. For threads whose code knows no turns. Where
+/// the system has no such timer, or too few, nothing changes.
 pub(crate) fn give_way_every(turn: Duration) {
     #[cfg(target_os = "linux")]
     linux::give_way_every(turn);
@@ -64,7 +65,7 @@ fn change(nice: i32, slice: Duration) {
 fn change(_: i32, _: Duration) {}
 
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "system calls that no library wraps")]
+#[allow(unsafe_code, reason = "system calls that no library here wraps")]
 mod linux {
     use std::mem::zeroed;
     use std::ptr::null_mut;
@@ -104,7 +105,6 @@ mod linux {
         rustix::thread::sched_yield();
     }
 
-    /// Without a word where the system has too few timers: the thread then computes in longer turns.
     pub(super) fn give_way_every(turn: Duration) {
         let turn =
             libc::timespec { tv_sec: turn.as_secs().cast_signed(), tv_nsec: turn.subsec_nanos().into() };

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         too_much_cpu_ends_the_child_once_and_others_do_not_notice().await;
         too_much_memory_ends_the_child().await;
         a_load_that_is_dropped_leaves_no_child().await;
-        beside_calls_a_child_leaves_a_core_and_always_has_a_session_of_its_own().await;
+        beside_calls_a_child_leaves_a_core_and_takes_turns_and_always_has_a_session_of_its_own().await;
         no_other_call_waits_for_a_compilation().await;
         a_compiler_that_is_not_there_is_an_error_of_the_host().await;
     });
@@ -197,7 +197,20 @@ async fn a_load_that_is_dropped_leaves_no_child() {
 }
 
 #[cfg(target_os = "linux")]
-async fn beside_calls_a_child_leaves_a_core_and_always_has_a_session_of_its_own() {
+fn has_threads(child: &Path, count: usize) -> bool {
+    std::fs::read_dir(child.join("task")).is_ok_and(|tasks| tasks.count() == count)
+}
+
+/// Whether it catches the signal that ends its turns (SIGALRM, the 14th of the mask).
+#[cfg(target_os = "linux")]
+fn takes_turns(child: &Path) -> bool {
+    let status = std::fs::read_to_string(child.join("status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << 13) != 0))
+}
+
+#[cfg(target_os = "linux")]
+async fn beside_calls_a_child_leaves_a_core_and_takes_turns_and_always_has_a_session_of_its_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let host = host(folder.path(), limits(600, 65536));
     let file = folder.path().join("echo.wasm");
@@ -230,6 +243,12 @@ async fn beside_calls_a_child_leaves_a_core_and_always_has_a_session_of_its_own(
         let told = |child: &PathBuf| std::fs::read(child.join("environ")).expect("its environment");
         let told: Vec<_> = children().iter().map(told).collect();
         assert!(told.iter().all(|told| told.split(|byte| *byte == 0).any(|word| word == threads.as_bytes())));
+        // Its first thread, the one that waits for its parent's end, and those that compile.
+        let compiling = 2 + if serves { (cores - 1).max(1) } else { cores };
+        while !children().iter().any(|child| has_threads(child, compiling) && takes_turns(child) == serves) {
+            assert!(!load.is_finished(), "turns beside calls ({serves}) were not seen");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         load.abort();
         let _ = load.await;
         while !children().is_empty() {
@@ -255,7 +274,7 @@ fn has_own_session(process: &Path) -> bool {
 async fn a_load_that_is_dropped_leaves_no_child() {}
 
 #[cfg(not(target_os = "linux"))]
-async fn beside_calls_a_child_leaves_a_core_and_always_has_a_session_of_its_own() {}
+async fn beside_calls_a_child_leaves_a_core_and_takes_turns_and_always_has_a_session_of_its_own() {}
 
 async fn a_compiler_that_is_not_there_is_an_error_of_the_host() {
     let compiler = Compiler::Child { program: "/nowhere/compiler".into(), args: Vec::new(), env: Vec::new() };
